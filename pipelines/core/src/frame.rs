@@ -148,7 +148,11 @@ impl Frame {
     }
 
     /// A tightly packed I420 frame in one vector of `w*h + 2*ceil(w/2)*ceil(h/2)` bytes.
-    pub fn packed_i420(moment: Moment, (width, height): (u32, u32), bytes: Vec<u8>) -> Result<Self, FrameError> {
+    pub fn packed_i420(
+        moment: Moment,
+        (width, height): (u32, u32),
+        bytes: Vec<u8>,
+    ) -> Result<Self, FrameError> {
         let (w, h) = (width as usize, height as usize);
         let (cw, ch) = (w.div_ceil(2), h.div_ceil(2));
         let at = |offset, stride| PlaneLayout { buffer: 0, offset, stride };

@@ -1,7 +1,9 @@
 //! Shapes on the picture. Coordinates are 0..1 of the picture, x to the right, y down.
 
 /// A point, 0..1 of the picture. In configuration and on the wire: `[x, y]`.
-#[derive(Clone, Copy, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(from = "[f32; 2]", into = "[f32; 2]")]
 #[schemars(with = "[f32; 2]")]
 pub struct Point {

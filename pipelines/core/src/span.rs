@@ -38,7 +38,8 @@ impl std::fmt::Display for Span {
 impl std::str::FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a length of time: write \"500ms\", \"60s\", \"2m\" or \"1h 30m\"");
+        let wrong =
+            || format!("`{text}` is not a length of time: write \"500ms\", \"60s\", \"2m\" or \"1h 30m\"");
         let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
         Duration::try_from(signed).map(Self).map_err(|_| wrong())
     }

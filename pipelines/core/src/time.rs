@@ -94,7 +94,8 @@ pub struct Moment {
 impl Moment {
     /// A moment of a file that begins at `start`.
     pub fn of_file(start: jiff::Timestamp, pts: Pts) -> Self {
-        let offset = jiff::SignedDuration::try_from(pts.since(Pts::ZERO)).unwrap_or(jiff::SignedDuration::MAX);
+        let offset =
+            jiff::SignedDuration::try_from(pts.since(Pts::ZERO)).unwrap_or(jiff::SignedDuration::MAX);
         let wall = start.checked_add(offset).unwrap_or(jiff::Timestamp::MAX);
         Self { pts, wall, wall_ok: true, clock: ClockSource::File }
     }
