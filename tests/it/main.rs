@@ -1,1 +1,3 @@
+//! The one integration binary: behaviour of the whole product against real peers.
 
+mod tidy;
