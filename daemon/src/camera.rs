@@ -8,7 +8,6 @@ mod analyst;
 mod report;
 mod session;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,8 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, bounded, select, tick};
 use jiff::tz::TimeZone;
 use vedette_core::{Clock, EndedBy, Shutdown};
-use vedette_ingest::backoff::Backoff;
-use vedette_ingest::{Descriptions, Fault};
+use vedette_ingest::{Backoff, Descriptions, Fault, FaultClass, Masks};
 
 use crate::config;
 use crate::counters::CameraCounters;
@@ -80,6 +78,8 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
         counters: Arc::clone(&counters),
         report: Arc::clone(&report),
         analyst,
+        masks: config.all_masks(),
+        backoff: Backoff::default(),
         stop: inbox_of(&stop),
         ticks: tick(TICK),
     };
@@ -144,6 +144,8 @@ struct Camera {
     counters: Arc<CameraCounters>,
     report: Arc<Report>,
     analyst: Analyst,
+    masks: Masks,
+    backoff: Backoff,
     stop: Inbox<()>,
     ticks: Inbox<std::time::Instant>,
 }
@@ -160,24 +162,20 @@ fn inbox_of(stop: &Shutdown) -> Inbox<()> {
 /// Connects, follows the stream until it ends, backs off, and again, until asked to stop. A fault of this camera
 /// never leaves this function.
 fn run(mut camera: Camera) {
-    let mut backoff = Backoff::default();
     let mut random = Random::from_system();
     loop {
-        let ending = match catch_unwind(AssertUnwindSafe(|| session::run_once(&mut camera))) {
-            Ok(ending) => ending,
-            Err(payload) => camera.recover(&*payload),
+        let ending = catch_unwind(AssertUnwindSafe(|| session::run_once(&mut camera)));
+        let fault = match ending {
+            Ok(Ending::Stopped) => break,
+            Ok(Ending::Fault(fault)) => fault,
+            Err(_) => camera.recover(),
         };
-        match ending {
-            Ending::Stopped => break,
-            Ending::Fault { fault, good_for } => {
-                let wait = backoff.next(fault.is_configuration(), good_for, random.unit());
-                camera.note_fault(&fault, wait);
-                if camera.pause(wait) {
-                    break;
-                }
-                camera.counters.reconnects.one();
-            }
+        let wait = camera.backoff.failed(fault.class, random.unit());
+        camera.note_fault(&fault, wait);
+        if camera.pause(wait) {
+            break;
         }
+        camera.counters.reconnects.one();
     }
     camera.analyst.close(EndedBy::Restart);
     camera.report.set(CameraState::Stopped, None);
@@ -185,7 +183,7 @@ fn run(mut camera: Camera) {
 
 impl Camera {
     /// After a panic (a defect; the hook has logged where): a new scene, and the stream from its beginning.
-    fn recover(&mut self, _payload: &(dyn Any + Send)) -> Ending {
+    fn recover(&mut self) -> Fault {
         match Analyst::new(&self.config, &self.deps, Arc::clone(&self.counters)) {
             Ok(fresh) => {
                 let mut broken = std::mem::replace(&mut self.analyst, fresh);
@@ -193,7 +191,7 @@ impl Camera {
             }
             Err(error) => log::error!(camera = self.config.id.as_str(); "cannot rebuild the scene: {error}"),
         }
-        Ending::Fault { fault: Fault::internal("an internal error ended the camera's work"), good_for: Duration::ZERO }
+        Fault::new(FaultClass::Read, "an internal error ended the camera's work", "please report the line before")
     }
 
     fn note_fault(&mut self, fault: &Fault, wait: Duration) {

@@ -41,6 +41,8 @@ pub struct CameraCounters {
     pub dropped_failed: Counter,
     /// Packets skipped because they need a keyframe that did not arrive.
     pub dropped_waiting: Counter,
+    /// Packets dropped before the camera's thread took them, always up to a keyframe.
+    pub dropped_receiving: Counter,
     /// Attempts to connect after the first.
     pub reconnects: Counter,
     /// Faults of the link (refused, timeout, read, ended, stalled, undecodable).

@@ -6,130 +6,150 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, never, select};
-use vedette_core::{Frame, Mono};
-use vedette_ingest::ring::Ring;
-use vedette_ingest::watchdog::Watchdog;
-use vedette_ingest::{Decoder, Fault, Item, Packet, Receiver, open_decoder};
+use vedette_core::Frame;
+use vedette_ingest::{Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, Watchdog, open_decoder};
 
-use super::report::CameraState;
 use super::Camera;
+use super::report::CameraState;
+
+/// The encoded past of a camera: enough to begin decoding anew at the last keyframe of any sane stream.
+const RING_SPAN: Duration = Duration::from_secs(10);
+/// 10 s of 25 Mbit/s.
+const RING_BYTES: usize = 32 << 20;
 
 /// How a connection ended.
 pub(super) enum Ending {
     /// The daemon stops.
     Stopped,
     /// The stream failed.
-    Fault {
-        /// Why.
-        fault: Fault,
-        /// For how long it had given frames.
-        good_for: Duration,
-    },
+    Fault(Fault),
 }
 
 /// What lives as long as one connection.
 struct Link {
     decoder: Option<Box<dyn Decoder>>,
+    frames: Inbox<Frame>,
     ring: Ring,
     watchdog: Watchdog,
-    first_frame: Option<Mono>,
+    first_frame: bool,
 }
 
 /// Opens the stream and follows it: packets into the ring and the decoder, frames to the analyst, its events to the
 /// outbox. Returns when the stream ends, fails, stalls or the daemon stops; the stream is closed by then.
 pub(super) fn run_once(camera: &mut Camera) -> Ending {
     camera.report.connecting();
-    let source = camera.config.source();
-    let receiver = match Receiver::open(&source, &camera.deps.descriptions, camera.deps.clock.clone()) {
+    let deps = &camera.deps;
+    let receiver = match Receiver::open(&camera.config.source(), &deps.descriptions, deps.clock.clone()) {
         Ok(receiver) => receiver,
-        Err(fault) => return Ending::Fault { fault, good_for: Duration::ZERO },
+        Err(fault) => return Ending::Fault(fault),
     };
     camera.analyst.reconnected();
     let mut link = Link {
         decoder: None,
-        ring: Ring::default(),
+        frames: never(),
+        ring: Ring::new(RING_SPAN, RING_BYTES),
         watchdog: Watchdog::new(camera.deps.clock.now()),
-        first_frame: None,
+        first_frame: true,
     };
     let end = follow(camera, &receiver, &mut link);
+    // The decoder first: it stops at once, and nothing is pushed into it any more.
+    drop(link);
+    camera.counters.dropped_receiving.add(receiver.dropped());
     receiver.close();
-    match end {
-        Ok(()) => Ending::Stopped,
-        Err(fault) => {
-            let now = camera.deps.clock.now();
-            let good_for = link.first_frame.map_or(Duration::ZERO, |first| now.since(first));
-            Ending::Fault { fault, good_for }
-        }
-    }
+    end.map_or_else(Ending::Fault, |()| Ending::Stopped)
 }
 
 /// `Ok` when asked to stop.
 fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link) -> Result<(), Fault> {
-    let mut frames: Inbox<Frame> = never();
     loop {
         select! {
             recv(receiver.items()) -> item => match item {
-                Ok(Item::Packet(packet)) => on_packet(camera, link, &packet, &mut frames)?,
+                Ok(Item::Packet(packet)) => on_packet(camera, link, &packet)?,
                 Ok(Item::Fault(fault)) => return Err(fault),
-                Err(_) => return Err(Fault::ended()),
+                Err(_) => return Err(silent(FaultClass::Ended, camera)),
             },
-            recv(frames) -> frame => match frame {
-                Ok(frame) => on_frame(camera, link, frame),
-                Err(_) => restart_decoder(camera, link, &mut frames)?,
-            },
+            recv(link.frames) -> frame => if let Ok(frame) = frame { on_frame(camera, link, frame) },
             recv(camera.analyst.replies()) -> reply => if let Ok(reply) = reply { camera.analyst.on_reply(reply) },
             recv(camera.stop) -> _ => return Ok(()),
             recv(camera.ticks) -> _ => {
                 camera.tick();
-                link.watchdog.check(camera.deps.clock.now())?;
+                if let Some(class) = link.watchdog.check(camera.deps.clock.now()) {
+                    return Err(silent(class, camera));
+                }
             }
         }
     }
 }
 
-fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet, frames: &mut Inbox<Frame>) -> Result<(), Fault> {
+/// A fault that nothing reported: seen by what did not come.
+fn silent(class: FaultClass, camera: &Camera) -> Fault {
+    let url = vedette_core::secret::redacted(&camera.config.url);
+    let (what, remedy) = match class {
+        FaultClass::Stalled => ("has sent nothing for 5 s though connected", "look at its network and its load"),
+        FaultClass::Undecodable => {
+            ("sends packets that give no picture", "run `vedette probe` on it; set H.264 and a GOP of 1 to 2 s")
+        }
+        _ => ("ended the stream", "nothing to do if it restarted"),
+    };
+    Fault::new(class, format!("{url} {what}"), remedy)
+}
+
+fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<(), Fault> {
+    let now = camera.deps.clock.now();
     camera.counters.received.one();
-    camera.counters.received_bytes.add(packet.len() as u64);
-    link.watchdog.packet(packet.arrival, packet.keyframe);
-    let wall_ok = camera.deps.wall_ok.load(Relaxed);
-    let moment = camera.analyst.place(packet, wall_ok);
+    camera.counters.received_bytes.add(packet.data.len() as u64);
+    link.watchdog.packet(now, packet.keyframe);
+    let moment = camera.analyst.place(packet, camera.deps.wall_ok.load(Relaxed));
     link.ring.push(packet.clone(), moment);
-    if link.decoder.is_none() {
-        if !packet.keyframe {
+    let pushed = match &mut link.decoder {
+        Some(decoder) => decoder.push(packet, moment),
+        None if packet.keyframe => start_decoder(camera, link),
+        None => {
             camera.counters.dropped_waiting.one();
             return Ok(());
         }
-        return restart_decoder(camera, link, frames);
-    }
-    match link.decoder.as_mut().map(|decoder| decoder.push(packet, moment)) {
-        Some(Err(fault)) if fault.is_configuration() => Err(fault),
-        Some(Err(fault)) => {
+    };
+    match pushed {
+        Ok(()) => link.watchdog.pushed(now),
+        Err(fault) if fault.is_configuration() => return Err(fault),
+        Err(fault) => {
             log::warn!(camera = camera.config.id.as_str(); "decoder restarted: {fault}");
-            restart_decoder(camera, link, frames)
+            start_decoder(camera, link)?;
         }
-        _ => Ok(()),
     }
+    // Frames that wait behind a burst of packets are taken before the decoder has to drop them.
+    while let Ok(frame) = link.frames.try_recv() {
+        on_frame(camera, link, frame);
+    }
+    Ok(())
 }
 
 /// A new decoder for the stream as it is now, fed from the last keyframe in the ring.
-fn restart_decoder(camera: &Camera, link: &mut Link, frames: &mut Inbox<Frame>) -> Result<(), Fault> {
-    (link.decoder, *frames) = (None, never());
-    let Some(newest) = link.ring.newest() else { return Ok(()) };
-    let mut decoder = open_decoder(&camera.deps.descriptions, &newest.stream, &camera.config.masks)?;
-    for (packet, moment) in link.ring.from_last_keyframe() {
-        decoder.push(packet, *moment)?;
+fn start_decoder(camera: &Camera, link: &mut Link) -> Result<(), Fault> {
+    (link.decoder, link.frames) = (None, never());
+    let mut decoder: Option<Box<dyn Decoder>> = None;
+    for entry in link.ring.from_last_keyframe() {
+        let decoder = match &mut decoder {
+            Some(decoder) => decoder,
+            None => {
+                let stream = &entry.packet.stream;
+                decoder.insert(open_decoder(&camera.deps.descriptions, stream, &camera.masks)?)
+            }
+        };
+        decoder.push(&entry.packet, entry.moment)?;
     }
-    *frames = decoder.frames().clone();
-    link.decoder = Some(decoder);
+    if let Some(decoder) = decoder {
+        link.frames = decoder.frames().clone();
+        link.decoder = Some(decoder);
+    }
     Ok(())
 }
 
 fn on_frame(camera: &mut Camera, link: &mut Link, frame: Frame) {
-    let now = camera.deps.clock.now();
     camera.counters.decoded.one();
-    link.watchdog.frame(now);
-    if link.first_frame.is_none() {
-        link.first_frame = Some(now);
+    link.watchdog.frame();
+    camera.backoff.frame(camera.deps.clock.now());
+    if std::mem::take(&mut link.first_frame) {
         let size = format!("{}x{}", frame.width(), frame.height());
         if camera.report.set(CameraState::Live, None) {
             log::info!(camera = camera.config.id.as_str(); "live, {size}");
