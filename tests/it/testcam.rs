@@ -1,8 +1,9 @@
 //! The camera with faults, watched by two independent clients: ffprobe and a bare `rtspsrc`.
 
 use std::cell::Cell;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -66,7 +67,7 @@ impl Client {
     }
 
     fn launch(url: &str, tail: &str) -> Self {
-        gst::init().unwrap();
+        gst::init().expect("GStreamer");
         let source = format!(
             "rtspsrc location={url} protocols=tcp latency=200 drop-on-latency=true do-retransmission=false \
              add-reference-timestamp-meta=true"
@@ -130,7 +131,7 @@ impl Client {
         let last = Cell::new(None);
         self.until(what, |packet| {
             let mut head = [0; 8];
-            packet.buffer().unwrap().copy_to_slice(0, &mut head).expect("an RTP header");
+            packet.buffer().expect("a packet").copy_to_slice(0, &mut head).expect("an RTP header");
             let sequence = u16::from_be_bytes([head[2], head[3]]);
             let ticks = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
             last.replace(Some((sequence, ticks))).is_some_and(|(s, t): (u16, u32)| {
@@ -158,7 +159,7 @@ impl Drop for Client {
 }
 
 fn pts(sample: &gst::Sample) -> Duration {
-    let pts = sample.buffer().and_then(|b| b.pts()).expect("a sample with PTS");
+    let pts = sample.buffer().and_then(gst::BufferRef::pts).expect("a sample with PTS");
     Duration::from_nanos(pts.nseconds())
 }
 
@@ -269,9 +270,9 @@ fn tls_is_served() {
 fn a_stall_is_silent_and_moves_the_time_line() {
     let camera = camera(Kind::H264);
     let client = Client::open(camera.url());
-    client.take(10);
+    let last = client.take(10).pop();
     camera.command("stall").unwrap();
-    let last = client.drain();
+    let last = client.drain().or(last);
     assert_eq!(client.next(SILENCE).unwrap_err(), Seen::Nothing);
     assert_eq!(camera.stats().unwrap()["clients"], 1);
     camera.command("resume").unwrap();
@@ -455,6 +456,28 @@ fn wrong_commands_and_clips_are_refused() {
         };
         assert!(answer.contains(part), "{line}: {answer}");
     }
-    let absent = TestCam::start(Options::new("/nonexistent.mp4"));
-    assert!(matches!(absent, Err(HarnessError::NotReady(_))));
+    let absent = Options::new("/nonexistent.mp4");
+    let mixed = Options { other: Some(clip(Kind::H265)), ..Options::new(clip(Kind::H264)) };
+    for options in [absent, mixed] {
+        let started = TestCam::start(options);
+        assert!(matches!(started, Err(HarnessError::NotReady(_))), "{started:?}");
+    }
+}
+
+#[test]
+fn a_camera_dies_with_its_parent() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_testcam"))
+        .arg("--clip")
+        .arg(clip(Kind::H264))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("testcam starts");
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert!(ready.contains("rtsp_port"), "{ready}");
+    assert_eq!(child.try_wait().unwrap(), None, "it runs while somebody holds its stdin");
+    // What the kernel does to the pipe when a parent dies.
+    drop(child.stdin.take());
+    wait_until("testcam ends", || child.try_wait().unwrap().is_some());
 }

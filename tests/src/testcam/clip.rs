@@ -150,6 +150,7 @@ impl Clip {
 }
 
 type Head = (Codec, gst_app::AppSink);
+type Reading = (Option<(Codec, gst::Caps)>, Vec<Unit>);
 
 /// `filesrc ! parsebin`, to whose first video pad the parser of its codec and an appsink are linked.
 fn reader(
@@ -186,10 +187,7 @@ fn tail(pipeline: &gst::Pipeline, codec: Codec, pad: &gst::Pad) -> Option<gst_ap
 }
 
 /// Reads until the end of the stream. No head by then means no video.
-fn read(
-    pipeline: &gst::Pipeline,
-    head: &crossbeam_channel::Receiver<Head>,
-) -> Result<(Option<(Codec, gst::Caps)>, Vec<Unit>), String> {
+fn read(pipeline: &gst::Pipeline, head: &crossbeam_channel::Receiver<Head>) -> Result<Reading, String> {
     let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
     let mut units = Vec::new();
     let mut reading: Option<Head> = None;
