@@ -54,11 +54,11 @@ impl Codec {
     }
 
     /// The caps of the access units: byte stream, parameter sets in band before each keyframe.
-    pub(crate) fn caps(self) -> &'static str {
+    fn caps(self) -> &'static str {
         match self {
             Self::H264 => "video/x-h264,stream-format=byte-stream,alignment=au",
             Self::H265 => "video/x-h265,stream-format=byte-stream,alignment=au",
-            Self::Mjpeg => "image/jpeg,parsed=true",
+            Self::Mjpeg => "image/jpeg",
         }
     }
 
@@ -98,6 +98,8 @@ pub struct Unit {
 pub struct Clip {
     /// What it is coded in.
     pub codec: Codec,
+    /// What the payloader is told: MJPEG with its size, which RFC 2435 sends outside the picture.
+    pub caps: gst::Caps,
     /// The access units.
     pub units: Vec<Unit>,
     /// From the first unit to the first of the next round, nanoseconds.
@@ -117,14 +119,13 @@ impl Clip {
         let units = read(&pipeline, &head).map_err(fail);
         // A pipeline that only read a file stops at once; whether it says so changes nothing.
         let _ = pipeline.set_state(gst::State::Null);
-        let (codec, units) = units?;
-        codec
-            .and_then(|codec| Self::new(codec, units))
+        let (form, units) = units?;
+        form.and_then(|(codec, caps)| Self::new(codec, caps, units))
             .ok_or_else(|| ClipError::NoVideo { path: path.to_owned() })
     }
 
     /// Makes decoding times begin at 0 and drops what precedes the first keyframe; `None` where nothing remains.
-    pub(crate) fn new(codec: Codec, units: Vec<Unit>) -> Option<Self> {
+    pub(crate) fn new(codec: Codec, caps: gst::Caps, units: Vec<Unit>) -> Option<Self> {
         let mut units: Vec<Unit> = units.into_iter().skip_while(|u| !u.key).collect();
         let (first, last) = (units.first()?.dts, units.last()?.dts);
         // The last picture lasts as long as the others on average; a still lasts 40 ms.
@@ -134,7 +135,7 @@ impl Clip {
             unit.dts = unit.dts.saturating_sub(first);
             unit.pts = unit.pts.saturating_sub(first);
         }
-        Some(Self { codec, length: last.saturating_sub(first) + frame, units })
+        Some(Self { codec, caps, length: last.saturating_sub(first) + frame, units })
     }
 
     /// Mean time from one unit to the next, nanoseconds.
@@ -149,6 +150,7 @@ impl Clip {
 }
 
 type Head = (Codec, gst_app::AppSink);
+type Reading = (Option<(Codec, gst::Caps)>, Vec<Unit>);
 
 /// `filesrc ! parsebin`, to whose first video pad the parser of its codec and an appsink are linked.
 fn reader(
@@ -185,10 +187,7 @@ fn tail(pipeline: &gst::Pipeline, codec: Codec, pad: &gst::Pad) -> Option<gst_ap
 }
 
 /// Reads until the end of the stream. No head by then means no video.
-fn read(
-    pipeline: &gst::Pipeline,
-    head: &crossbeam_channel::Receiver<Head>,
-) -> Result<(Option<Codec>, Vec<Unit>), String> {
+fn read(pipeline: &gst::Pipeline, head: &crossbeam_channel::Receiver<Head>) -> Result<Reading, String> {
     let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
     let mut units = Vec::new();
     let mut reading: Option<Head> = None;
@@ -200,7 +199,7 @@ fn read(
                     units.extend(unit(&sample));
                     continue;
                 }
-                None if sink.is_eos() => return Ok((reading.map(|(codec, _)| codec), units)),
+                None if sink.is_eos() => return Ok((reading.as_ref().and_then(form), units)),
                 None => bus.pop_filtered(&[gst::MessageType::Error]),
             },
             None => bus.timed_pop_filtered(POLL, &[gst::MessageType::Error, gst::MessageType::Eos]),
@@ -211,6 +210,20 @@ fn read(
             _ => {}
         }
     }
+}
+
+/// Codec and caps of what was read. Only JPEG's size is kept: in H.264 and H.265 it stands in the units, and caps
+/// that change with it would renegotiate the stream.
+fn form((codec, sink): &Head) -> Option<(Codec, gst::Caps)> {
+    let mut caps: gst::Caps = codec.caps().parse().ok()?;
+    if *codec == Codec::Mjpeg {
+        let read = sink.static_pad("sink")?.current_caps()?;
+        let size = read.structure(0)?;
+        let caps = caps.make_mut();
+        caps.set("width", size.get::<i32>("width").ok()?);
+        caps.set("height", size.get::<i32>("height").ok()?);
+    }
+    Some((*codec, caps))
 }
 
 fn unit(sample: &gst::Sample) -> Option<Unit> {

@@ -109,6 +109,7 @@ impl Pacer {
         match order {
             Order::Medium(source) => {
                 self.head.restart();
+                source.set_caps(Some(&self.head.clip().caps));
                 self.medium = Some(Medium { source, origin: self.clock.now() });
                 // Without one picture the server cannot describe the stream: a stalled camera still answers.
                 if self.stalled {
@@ -119,7 +120,12 @@ impl Pacer {
             Order::Fault(PictureFault::Resume) => self.stalled = false,
             Order::Fault(PictureFault::Corrupt(units)) => self.corrupt = units,
             Order::Fault(PictureFault::BadSps(on)) => self.bad_sps = on,
-            Order::Fault(PictureFault::Size) => self.head.switch(),
+            Order::Fault(PictureFault::Size) => {
+                self.head.switch();
+                if let Some(medium) = &self.medium {
+                    medium.source.set_caps(Some(&self.head.clip().caps));
+                }
+            }
             Order::Fault(PictureFault::Burst(units)) => self.burst = units.max(1),
             Order::Fault(PictureFault::Freeze(on)) => {
                 if self.frozen && !on {

@@ -121,7 +121,7 @@ mod tests {
             pts: 8 * FRAME + i * FRAME,
             key: i.is_multiple_of(gop),
         };
-        Arc::new(Clip::new(Codec::H264, (0..frames).map(unit).collect()).unwrap())
+        Arc::new(Clip::new(Codec::H264, gstreamer::Caps::new_any(), (0..frames).map(unit).collect()).unwrap())
     }
 
     /// Takes `count` units and checks that they are one frame apart, beginning at `from`.

@@ -320,8 +320,7 @@ fn factory(codec: Codec, orders: &Sender<Order>, packets: &Arc<PacketFaults>) ->
     // `leaky-type=upstream`: a client that describes and never plays must not fill the memory.
     factory.set_launch(&format!(
         "( appsrc name=units is-live=true format=time max-bytes=0 max-time=5000000000 leaky-type=upstream \
-         caps=\"{}\" ! {} )",
-        codec.caps(),
+         ! {} )",
         codec.payloader()
     ));
     factory.set_shared(true);
