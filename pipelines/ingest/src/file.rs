@@ -51,16 +51,11 @@ impl FileReader {
         })?;
         let description = descriptions.of_kind("file", &[DescriptionKind::File])?;
         description.check_elements()?;
-        let wrong = |what: String| {
-            let what = format!("pipeline `{}`: {what}", description.name);
-            Fault::new(FaultClass::MissingElement, what, "correct its launch text")
-        };
-        let text = description.filled(&[]).map_err(wrong)?;
-        let pipeline = gst::parse::launch(&text).map_err(|error| wrong(error.to_string()))?;
-        let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| wrong("one element".into()))?;
-        let element = |name| pipeline.by_name(name).ok_or_else(|| wrong(format!("no element `{name}`")));
+        let pipeline = description.launch(&[], gst::parse::launch)?;
+        let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| description.wrong(&"one element"))?;
+        let element = |name| pipeline.by_name(name).ok_or_else(|| description.lacks(name));
         element("source")?.set_property("location", location);
-        let output = element("out")?.downcast::<AppSink>().map_err(|_| wrong("`out` is no appsink".into()))?;
+        let output = element("out")?.downcast::<AppSink>().map_err(|_| description.lacks("out"))?;
         output.set_sync(false);
         output.set_enable_last_sample(false);
         output.set_max_buffers(2);
@@ -106,7 +101,11 @@ impl FileReader {
             || debug.contains("missing plugin");
         if missing {
             let what = format!("needs a plugin that is not installed ({})", error.message());
-            return self.fault(FaultClass::MissingElement, &what, "install gstreamer1.0-libav and -plugins-bad");
+            return self.fault(
+                FaultClass::MissingElement,
+                &what,
+                "install gstreamer1.0-libav and -plugins-bad",
+            );
         }
         let what = format!("cannot be decoded ({})", error.message());
         self.fault(FaultClass::Undecodable, &what, "try `ffprobe` on it: it may be no video, or cut off")
@@ -133,7 +132,11 @@ impl FileReader {
             if self.output.is_eos() {
                 return match self.last {
                     Some(_) => Ok(None),
-                    None => Err(self.fault(FaultClass::Undecodable, "has no picture in it", "try `ffprobe` on it")),
+                    None => Err(self.fault(
+                        FaultClass::Undecodable,
+                        "has no picture in it",
+                        "try `ffprobe` on it",
+                    )),
                 };
             }
         }
@@ -162,9 +165,11 @@ impl FileReader {
 
 /// What the file declares, else 1/25 s.
 fn frame_length(sample: &gst::Sample) -> Duration {
-    let rate = sample.caps().and_then(|c| c.structure(0)).and_then(|s| s.get::<gst::Fraction>("framerate").ok());
-    rate.filter(|r| r.numer() > 0 && r.denom() > 0)
-        .map_or(Duration::from_millis(40), |r| Duration::from_secs_f64(f64::from(r.denom()) / f64::from(r.numer())))
+    let rate =
+        sample.caps().and_then(|c| c.structure(0)).and_then(|s| s.get::<gst::Fraction>("framerate").ok());
+    rate.filter(|r| r.numer() > 0 && r.denom() > 0).map_or(Duration::from_millis(40), |r| {
+        Duration::from_secs_f64(f64::from(r.denom()) / f64::from(r.numer()))
+    })
 }
 
 /// One thread per decoder: threads change neither pictures nor CPU time, but how a damaged file is concealed. And
@@ -238,7 +243,8 @@ mod tests {
         pipeline.by_name("end").unwrap().set_property("location", path.to_str().unwrap());
         pipeline.set_state(gst::State::Playing).unwrap();
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-        let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(30), &kinds).unwrap();
+        let end =
+            pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(30), &kinds).unwrap();
         assert_eq!(end.type_(), gst::MessageType::Eos);
         pipeline.set_state(gst::State::Null).unwrap();
         path
@@ -297,7 +303,8 @@ mod tests {
             Case(sound, FaultClass::Codec),
         ];
         for Case(path, expected) in cases {
-            let fault = open(&path).and_then(|mut r| r.next().unwrap_or_else(|| panic!("{path:?}: no frame, no fault")));
+            let fault = open(&path)
+                .and_then(|mut r| r.next().unwrap_or_else(|| panic!("{path:?}: no frame, no fault")));
             let fault = fault.expect_err(path.to_str().unwrap());
             assert_eq!(fault.class, expected, "{fault}");
             assert!(fault.message.contains(path.file_name().unwrap().to_str().unwrap()), "{fault}");
