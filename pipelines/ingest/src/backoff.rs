@@ -93,8 +93,8 @@ impl Backoff {
         if configuration {
             return self.configuration.step(step);
         }
-        // `max` first: it turns NaN into 0.
-        self.link.step(step).mul_f64(random.max(0.0).min(1.0))
+        let share = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
+        self.link.step(step).mul_f64(share)
     }
 }
 
@@ -110,8 +110,7 @@ mod tests {
     #[test]
     fn the_ladders_double_to_their_ends() {
         let mut backoff = Backoff::default();
-        let link: Vec<u128> =
-            (0..6).map(|_| backoff.failed(FaultClass::Refused, 1.0).as_millis()).collect();
+        let link: Vec<u128> = (0..6).map(|_| backoff.failed(FaultClass::Refused, 1.0).as_millis()).collect();
         assert_eq!(link, [500, 1000, 2000, 4000, 5000, 5000]);
         let configuration: Vec<u64> =
             (0..7).map(|_| backoff.failed(FaultClass::Auth, 0.0).as_secs()).collect();

@@ -39,7 +39,9 @@ pub(crate) fn classify(error: &glib::Error, debug: &str, seen: Seen) -> FaultCla
     }
     if let Some(kind) = error.kind::<StreamError>() {
         return match kind {
-            StreamError::CodecNotFound | StreamError::WrongType | StreamError::TypeNotFound => FaultClass::Codec,
+            StreamError::CodecNotFound | StreamError::WrongType | StreamError::TypeNotFound => {
+                FaultClass::Codec
+            }
             StreamError::Failed if debug.contains("not-linked") || debug.contains("not-negotiated") => {
                 FaultClass::Codec
             }
@@ -104,12 +106,14 @@ pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: S
         ),
         FaultClass::Ended => (format!("{at} ended the stream"), "trying again".to_owned()),
         FaultClass::Stalled => (format!("{at} sends nothing more"), "trying again".to_owned()),
-        FaultClass::Undecodable => {
-            (format!("{at} sends no decodable stream ({detail})"), "restart the camera if it stays so".to_owned())
-        }
-        FaultClass::MissingElement => {
-            (format!("{at} needs a plugin that is not installed ({detail})"), "run `vedette doctor`".to_owned())
-        }
+        FaultClass::Undecodable => (
+            format!("{at} sends no decodable stream ({detail})"),
+            "restart the camera if it stays so".to_owned(),
+        ),
+        FaultClass::MissingElement => (
+            format!("{at} needs a plugin that is not installed ({detail})"),
+            "run `vedette doctor`".to_owned(),
+        ),
         FaultClass::BadUrl => (format!("{at}: {detail}"), "write it as rtsp://HOST[:PORT]/PATH".to_owned()),
     };
     Fault::new(class, what, remedy)

@@ -17,7 +17,7 @@ use vedette_core::{Frame, Moment, Pts};
 
 use crate::mask::Painter;
 use crate::picture::frame_of;
-use crate::{Descriptions, Fault, FaultClass, Masks, Packet, StreamInfo};
+use crate::{Description, Descriptions, Fault, FaultClass, Masks, Packet, StreamInfo};
 
 /// Packets that wait before a decoder; the next push waits with them.
 const WAITING_PACKETS: u64 = 2;
@@ -55,15 +55,9 @@ pub fn open_decoder(
     masks: &Masks,
 ) -> Result<Box<dyn Decoder>, Fault> {
     let description = descriptions.decoder(stream.codec)?;
-    let text = description.filled(&[]).map_err(|what| wrong(&description.name, &what))?;
-    let pipeline = gst::parse::launch(&text).map_err(|error| wrong(&description.name, &error))?;
-    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| wrong(&description.name, &"one element"))?;
-    let decoder = GstDecoder::start(pipeline, stream, masks, &description.name)?;
-    Ok(Box::new(decoder))
-}
-
-fn wrong(name: &str, what: &dyn std::fmt::Display) -> Fault {
-    Fault::new(FaultClass::MissingElement, format!("pipeline `{name}`: {what}"), "correct its launch text")
+    let pipeline = description.launch(&[], gst::parse::launch)?;
+    let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| description.wrong(&"one element"))?;
+    Ok(Box::new(GstDecoder::start(pipeline, description, stream, masks)?))
 }
 
 /// Which frame belongs to which packet.
@@ -129,12 +123,15 @@ struct GstDecoder {
 }
 
 impl GstDecoder {
-    fn start(pipeline: gst::Pipeline, stream: &StreamInfo, masks: &Masks, name: &str) -> Result<Self, Fault> {
-        let input = pipeline.by_name("in").and_then(|e| e.downcast::<AppSrc>().ok());
-        let output = pipeline.by_name("out").and_then(|e| e.downcast::<AppSink>().ok());
-        let (Some(input), Some(output)) = (input, output) else {
-            return Err(wrong(name, &"needs an appsrc with name=in and an appsink with name=out"));
-        };
+    fn start(
+        pipeline: gst::Pipeline,
+        description: &Description,
+        stream: &StreamInfo,
+        masks: &Masks,
+    ) -> Result<Self, Fault> {
+        let element = |name| pipeline.by_name(name).ok_or_else(|| description.lacks(name));
+        let input = element("in")?.downcast::<AppSrc>().map_err(|_| description.lacks("in"))?;
+        let output = element("out")?.downcast::<AppSink>().map_err(|_| description.lacks("out"))?;
         let shared = Arc::new(Shared {
             moments: Mutex::default(),
             fault: Mutex::default(),
@@ -148,20 +145,21 @@ impl GstDecoder {
         let waker = Arc::clone(&shared);
         input.set_callbacks(AppSrcCallbacks::builder().need_data(move |_, _| waker.wake()).build());
         let frames = deliver(&output, &shared, masks);
-        watch_bus(&pipeline, &shared, name);
+        watch_bus(&pipeline, &shared, &description.name);
         let mut this = Self { pipeline, input, frames, shared, caps: String::new() };
         this.tell_caps(&stream.caps)?;
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             let fault = this.take_fault();
-            return Err(fault.unwrap_or_else(|| wrong(name, &"does not start")));
+            return Err(fault.unwrap_or_else(|| description.wrong(&"does not start")));
         }
         Ok(this)
     }
 
     fn tell_caps(&mut self, caps: &str) -> Result<(), Fault> {
         if self.caps != caps {
-            let parsed: gst::Caps =
-                caps.parse().map_err(|_| wrong("decode", &format_args!("`{caps}` is no format")))?;
+            let parsed: gst::Caps = caps.parse().map_err(|_| {
+                Fault::new(FaultClass::Undecodable, format!("`{caps}` is no format"), "report this stream")
+            })?;
             self.input.set_caps(Some(&parsed));
             caps.clone_into(&mut self.caps);
         }
@@ -392,8 +390,10 @@ mod tests {
 
     #[test]
     fn b_frames_come_out_in_the_order_of_display() {
-        let source = encoder(Codec::H264, "ball")
-            .replace("tune=zerolatency speed-preset=ultrafast", "bframes=2 b-adapt=false speed-preset=medium");
+        let source = encoder(Codec::H264, "ball").replace(
+            "tune=zerolatency speed-preset=ultrafast",
+            "bframes=2 b-adapt=false speed-preset=medium",
+        );
         let packets = encoded(Codec::H264, &source, 30);
         assert!(packets.iter().any(|p| p.droppable), "some B-frames are not referred to");
         assert!(packets.windows(2).any(|w| w[1].stream_pts < w[0].stream_pts));
@@ -415,7 +415,8 @@ mod tests {
     fn noise_is_survived() {
         let mut packets = encoded(Codec::H264, &encoder(Codec::H264, "ball"), 60);
         for packet in &mut packets[5..20] {
-            let noise: Vec<u8> = packet.data.iter().enumerate().map(|(n, b)| if n > 8 { b ^ 0x5a } else { *b }).collect();
+            let noise: Vec<u8> =
+                packet.data.iter().enumerate().map(|(n, b)| if n > 8 { b ^ 0x5a } else { *b }).collect();
             packet.data = noise.into();
         }
         let mut decoder = decoder(&packets, &Masks::none());

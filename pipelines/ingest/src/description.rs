@@ -117,6 +117,27 @@ impl Description {
         Ok(text)
     }
 
+    /// What GStreamer makes of the launch text.
+    pub(crate) fn launch<T>(
+        &self,
+        values: &[(&str, &str)],
+        parse: impl FnOnce(&str) -> Result<T, gst::glib::Error>,
+    ) -> Result<T, Fault> {
+        let text = self.filled(values).map_err(|what| self.wrong(&what))?;
+        parse(&text).map_err(|error| self.wrong(&error))
+    }
+
+    /// A fault of the description itself.
+    pub(crate) fn wrong(&self, what: &dyn std::fmt::Display) -> Fault {
+        let what = format!("pipeline `{}`: {what}", self.name);
+        Fault::new(FaultClass::MissingElement, what, "correct its launch text")
+    }
+
+    /// A named element of the launch text is not there, or is none of the kind that is needed.
+    pub(crate) fn lacks(&self, element: &str) -> Fault {
+        self.wrong(&format_args!("no fitting element has name={element}"))
+    }
+
     fn missing(&self) -> impl Iterator<Item = &String> {
         self.requires.iter().filter(|element| gst::ElementFactory::find(element).is_none())
     }
@@ -201,7 +222,8 @@ impl Descriptions {
         let text = std::fs::read_to_string(path)
             .map_err(|error| DescriptionError::Read { path: path.to_owned(), error })?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        Description::parse(&name, &text).map_err(|what| DescriptionError::Wrong { path: path.to_owned(), what })
+        Description::parse(&name, &text)
+            .map_err(|what| DescriptionError::Wrong { path: path.to_owned(), what })
     }
 
     /// The description of a name, or which there are.
@@ -315,7 +337,10 @@ mod tests {
             Case("launch = 'appsrc name=in ! appsink'", "name=out"),
             Case("launch = 'appsrc name=in ! a={x} ! appsink name=out'", "`{x}` is not declared"),
             Case("launch = 'appsrc name=in ! a={ ! appsink name=out'", "a single `{`"),
-            Case("launch = 'appsrc name=in ! appsink name=out'\nplaceholders = ['url']", "there are: protocols"),
+            Case(
+                "launch = 'appsrc name=in ! appsink name=out'\nplaceholders = ['url']",
+                "there are: protocols",
+            ),
             Case("launch = 'appsrc name=in ! appsink name=out'\nsource = 'rtsp'", "`source` belongs"),
         ];
         for Case(text, expected) in cases {
@@ -340,7 +365,8 @@ mod tests {
     #[test]
     fn a_missing_element_names_its_package() {
         testing::init();
-        let text = format!("{WHOLE}launch = 'appsrc name=in ! appsink name=out'").replace("[]", "['avdec_nonsense']");
+        let text = format!("{WHOLE}launch = 'appsrc name=in ! appsink name=out'")
+            .replace("[]", "['avdec_nonsense']");
         let fault = Description::parse("x", &text).unwrap().check_elements().unwrap_err();
         assert_eq!(fault.class, FaultClass::MissingElement);
         assert!(fault.to_string().contains("gstreamer1.0-libav"), "{fault}");

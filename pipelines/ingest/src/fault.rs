@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_fault_says_what_where_and_what_to_do() {
-        let fault = Fault::new(FaultClass::NotFound, "rtsp://10.0.0.1/x has no such stream", "check the path");
+        let fault =
+            Fault::new(FaultClass::NotFound, "rtsp://10.0.0.1/x has no such stream", "check the path");
         assert_eq!(fault.to_string(), "not-found: rtsp://10.0.0.1/x has no such stream; check the path");
         assert!(fault.is_configuration() && !FaultClass::Stalled.is_configuration());
         assert_eq!(serde_json::to_value(fault.class).unwrap(), fault.class.as_str());

@@ -4,6 +4,8 @@
 //! pipeline waits for whoever takes the frames.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -19,8 +21,9 @@ use crate::{Descriptions, Fault, FaultClass, Masks};
 /// How often a waiting reader looks for errors.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(200);
 
-/// Polls without a frame or an error before a file counts as stuck: 60 s.
-const PATIENCE: u32 = 300;
+/// Polls in which nothing is read from the file and nothing comes out before it counts as stuck: 10 s. decodebin
+/// 1.22 loses an error of a demuxer that fails while it is being linked, and is silent from then on.
+const PATIENCE: u32 = 50;
 
 /// The frames of a file. After an error there is nothing more.
 pub struct FileReader {
@@ -29,6 +32,8 @@ pub struct FileReader {
     painter: Painter,
     start: jiff::Timestamp,
     shown: String,
+    /// Buffers read from the file so far.
+    reads: Arc<AtomicU64>,
     last: Option<Pts>,
     finished: bool,
 }
@@ -51,22 +56,19 @@ impl FileReader {
         })?;
         let description = descriptions.of_kind("file", &[DescriptionKind::File])?;
         description.check_elements()?;
-        let wrong = |what: String| {
-            let what = format!("pipeline `{}`: {what}", description.name);
-            Fault::new(FaultClass::MissingElement, what, "correct its launch text")
-        };
-        let text = description.filled(&[]).map_err(wrong)?;
-        let pipeline = gst::parse::launch(&text).map_err(|error| wrong(error.to_string()))?;
-        let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| wrong("one element".into()))?;
-        let element = |name| pipeline.by_name(name).ok_or_else(|| wrong(format!("no element `{name}`")));
-        element("source")?.set_property("location", location);
-        let output = element("out")?.downcast::<AppSink>().map_err(|_| wrong("`out` is no appsink".into()))?;
+        let pipeline = description.launch(&[], gst::parse::launch)?;
+        let pipeline = pipeline.downcast::<gst::Pipeline>().map_err(|_| description.wrong(&"one element"))?;
+        let element = |name| pipeline.by_name(name).ok_or_else(|| description.lacks(name));
+        let source = element("source")?;
+        source.set_property("location", location);
+        let reads = count_reads(&source).ok_or_else(|| description.lacks("source"))?;
+        let output = element("out")?.downcast::<AppSink>().map_err(|_| description.lacks("out"))?;
         output.set_sync(false);
         output.set_enable_last_sample(false);
         output.set_max_buffers(2);
         watch_decoder(&pipeline, &element("decode")?);
         let painter = Painter::new(masks);
-        let reader = Self { pipeline, output, painter, start, shown, last: None, finished: false };
+        let reader = Self { pipeline, output, painter, start, shown, reads, last: None, finished: false };
         reader.begin()?;
         Ok(reader)
     }
@@ -78,7 +80,7 @@ impl FileReader {
         let paused = self.pipeline.set_state(gst::State::Paused);
         let bus = self.pipeline.bus().ok_or_else(stuck)?;
         let kinds = [gst::MessageType::Error, gst::MessageType::AsyncDone, gst::MessageType::Application];
-        let message = bus.timed_pop_filtered(POLL * u64::from(PATIENCE), &kinds).ok_or_else(stuck)?;
+        let message = self.patiently(|| bus.timed_pop_filtered(POLL, &kinds)).ok_or_else(stuck)?;
         match message.view() {
             gst::MessageView::Error(error) => return Err(self.error_of(error)),
             gst::MessageView::Application(_) => {
@@ -87,6 +89,20 @@ impl FileReader {
             _ => {}
         }
         paused.and_then(|_| self.pipeline.set_state(gst::State::Playing)).map(|_| ()).map_err(|_| stuck())
+    }
+
+    /// Asks until there is an answer, or for 10 s in which the file is not even read.
+    fn patiently<T>(&self, ask: impl Fn() -> Option<T>) -> Option<T> {
+        let (mut reads, mut idle) = (0, 0);
+        while idle < PATIENCE {
+            if let Some(answer) = ask() {
+                return Some(answer);
+            }
+            let now = self.reads.load(Ordering::Relaxed);
+            idle = if now == reads { idle + 1 } else { 0 };
+            reads = now;
+        }
+        None
     }
 
     /// Its length, where the file says it.
@@ -106,7 +122,11 @@ impl FileReader {
             || debug.contains("missing plugin");
         if missing {
             let what = format!("needs a plugin that is not installed ({})", error.message());
-            return self.fault(FaultClass::MissingElement, &what, "install gstreamer1.0-libav and -plugins-bad");
+            return self.fault(
+                FaultClass::MissingElement,
+                &what,
+                "install gstreamer1.0-libav and -plugins-bad",
+            );
         }
         let what = format!("cannot be decoded ({})", error.message());
         self.fault(FaultClass::Undecodable, &what, "try `ffprobe` on it: it may be no video, or cut off")
@@ -122,22 +142,21 @@ impl FileReader {
     }
 
     fn pull(&mut self) -> Result<Option<Frame>, Fault> {
-        for _ in 0..PATIENCE {
+        let next = self.patiently(|| {
             if let Some(sample) = self.output.try_pull_sample(POLL) {
-                let moment = Moment::of_file(self.start, self.pts_of(&sample));
-                return self.painter.paint(frame_of(&sample, moment, false)?).map(Some);
+                return Some(Ok(Some(sample)));
             }
-            if let Some(fault) = self.pending_error() {
-                return Err(fault);
-            }
-            if self.output.is_eos() {
-                return match self.last {
-                    Some(_) => Ok(None),
-                    None => Err(self.fault(FaultClass::Undecodable, "has no picture in it", "try `ffprobe` on it")),
-                };
-            }
-        }
-        Err(self.fault(FaultClass::Stalled, "gave no picture for 60 s", "try `ffprobe` on it"))
+            // In this order: the end may come between the two questions, an error may not.
+            let ended = self.output.is_eos();
+            self.pending_error().map(Err).or(ended.then_some(Ok(None)))
+        });
+        let stuck = || self.fault(FaultClass::Stalled, "gives no more pictures", "try `ffprobe` on it");
+        let Some(sample) = next.ok_or_else(stuck)?? else {
+            let empty = || self.fault(FaultClass::Undecodable, "has no picture in it", "try `ffprobe` on it");
+            return self.last.map(|_| None).ok_or_else(empty);
+        };
+        let moment = Moment::of_file(self.start, self.pts_of(&sample));
+        self.painter.paint(frame_of(&sample, moment, false)?).map(Some)
     }
 
     /// The frame's own time from the beginning of the file; later than the last one in any case.
@@ -162,9 +181,21 @@ impl FileReader {
 
 /// What the file declares, else 1/25 s.
 fn frame_length(sample: &gst::Sample) -> Duration {
-    let rate = sample.caps().and_then(|c| c.structure(0)).and_then(|s| s.get::<gst::Fraction>("framerate").ok());
-    rate.filter(|r| r.numer() > 0 && r.denom() > 0)
-        .map_or(Duration::from_millis(40), |r| Duration::from_secs_f64(f64::from(r.denom()) / f64::from(r.numer())))
+    let rate =
+        sample.caps().and_then(|c| c.structure(0)).and_then(|s| s.get::<gst::Fraction>("framerate").ok());
+    rate.filter(|r| r.numer() > 0 && r.denom() > 0).map_or(Duration::from_millis(40), |r| {
+        Duration::from_secs_f64(f64::from(r.denom()) / f64::from(r.numer()))
+    })
+}
+
+fn count_reads(source: &gst::Element) -> Option<Arc<AtomicU64>> {
+    let reads = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&reads);
+    source.static_pad("src")?.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    })?;
+    Some(reads)
 }
 
 /// One thread per decoder: threads change neither pictures nor CPU time, but how a damaged file is concealed. And
@@ -238,7 +269,8 @@ mod tests {
         pipeline.by_name("end").unwrap().set_property("location", path.to_str().unwrap());
         pipeline.set_state(gst::State::Playing).unwrap();
         let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-        let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(30), &kinds).unwrap();
+        let end =
+            pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(30), &kinds).unwrap();
         assert_eq!(end.type_(), gst::MessageType::Eos);
         pipeline.set_state(gst::State::Null).unwrap();
         path
@@ -297,7 +329,8 @@ mod tests {
             Case(sound, FaultClass::Codec),
         ];
         for Case(path, expected) in cases {
-            let fault = open(&path).and_then(|mut r| r.next().unwrap_or_else(|| panic!("{path:?}: no frame, no fault")));
+            let fault = open(&path)
+                .and_then(|mut r| r.next().unwrap_or_else(|| panic!("{path:?}: no frame, no fault")));
             let fault = fault.expect_err(path.to_str().unwrap());
             assert_eq!(fault.class, expected, "{fault}");
             assert!(fault.message.contains(path.file_name().unwrap().to_str().unwrap()), "{fault}");

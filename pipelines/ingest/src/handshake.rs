@@ -37,7 +37,9 @@ pub enum Login {
 pub(crate) fn tls_reason(host: &str, port: u16, budget: Duration) -> Option<String> {
     let stream = connect(host, port, budget).ok()?;
     Some(match secure(host, stream) {
-        Ok(_) => "its TLS certificate is not trusted: self-signed, out of date or for another name".to_owned(),
+        Ok(_) => {
+            "its TLS certificate is not trusted: self-signed, out of date or for another name".to_owned()
+        }
         Err(error) => format!("it does not speak TLS as rtsps needs it ({error})"),
     })
 }

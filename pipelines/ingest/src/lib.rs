@@ -6,6 +6,7 @@
 //! GStreamer leaves this crate.
 #![forbid(unsafe_code)]
 
+mod assemble;
 pub mod backoff;
 mod bus;
 pub mod decode;
@@ -24,6 +25,7 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 pub mod timeline;
+mod unpack;
 pub mod watchdog;
 
 pub use backoff::Backoff;

@@ -157,7 +157,8 @@ mod tests {
         let moment = Moment::of_file(jiff::Timestamp::UNIX_EPOCH, Pts::ZERO);
         let bytes: Vec<u8> = vec![77; 6 * 4 + 6 * 2];
         let frame =
-            Frame::new(moment, (4, 4), PixelFormat::Nv12, &[at(0, 6), at(24, 6)], vec![Arc::new(bytes)]).unwrap();
+            Frame::new(moment, (4, 4), PixelFormat::Nv12, &[at(0, 6), at(24, 6)], vec![Arc::new(bytes)])
+                .unwrap();
         let frame = frame.with_color(Range::Full, frame_matrix()).with_keyframe(true);
         let mut painter = Painter::new(&masks(&[[0.0, 0.0], [0.4, 0.0], [0.4, 0.4], [0.0, 0.4]]));
         let painted = painter.paint(frame).unwrap();

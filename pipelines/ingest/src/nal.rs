@@ -26,7 +26,9 @@ impl NalReader {
             match kind {
                 // Sub-layer non-reference pictures are the even types up to RSV_VCL_N14 (H.265 table 7-1). Pictures
                 // of a higher temporal layer may refer to them, so only those of the top layer can go.
-                0..=31 => return kind <= 14 && kind % 2 == 0 && (second & 7).saturating_sub(1) >= self.top_layer,
+                0..=31 => {
+                    return kind <= 14 && kind % 2 == 0 && (second & 7).saturating_sub(1) >= self.top_layer;
+                }
                 // Sequence parameter set: 4 bits of id, 3 bits of sps_max_sub_layers_minus1.
                 33 => self.top_layer = rest.first().map_or(0, |b| b >> 1 & 7),
                 _ => {}

@@ -27,7 +27,8 @@ impl AsRef<[u8]> for PlaneBytes {
 pub(crate) fn frame_of(sample: &gst::Sample, moment: Moment, keyframe: bool) -> Result<Frame, Fault> {
     let broken = |what: String| Fault::new(FaultClass::Undecodable, what, "report this stream");
     let caps = sample.caps().ok_or_else(|| broken("a decoder gave a picture without a format".into()))?;
-    let info = VideoInfo::from_caps(caps).map_err(|error| broken(format!("a decoder gave {caps}: {error}")))?;
+    let info =
+        VideoInfo::from_caps(caps).map_err(|error| broken(format!("a decoder gave {caps}: {error}")))?;
     let buffer = sample.buffer_owned().ok_or_else(|| broken("a decoder gave no picture".into()))?;
     let format = match info.format() {
         VideoFormat::I420 => PixelFormat::I420,

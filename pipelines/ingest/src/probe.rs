@@ -73,6 +73,7 @@ pub struct Measured {
 }
 
 /// Looks at a camera for at most `budget` (and 10 s).
+#[expect(clippy::needless_pass_by_value, reason = "the same parameters as `Receiver::open`")]
 pub fn probe(
     config: &SourceConfig,
     descriptions: &Descriptions,
@@ -89,7 +90,11 @@ pub fn probe(
     let (packets, offset) = seen?;
     let Some(last) = packets.last() else {
         let what = format!("{} accepts us but sends no video", target.shown);
-        return Err(Fault::new(FaultClass::Stalled, what, "restart the camera, or try `transport = \"udp\"`"));
+        return Err(Fault::new(
+            FaultClass::Stalled,
+            what,
+            "restart the camera, or try `transport = \"udp\"`",
+        ));
     };
     let stream = Arc::clone(&last.stream);
     let samples: Vec<Sample> = packets.iter().map(Sample::of).collect();
@@ -223,7 +228,8 @@ fn advice(probe: &Probe) -> Vec<String> {
         Some(_) => {}
     }
     if measured.constant_bit_rate == Some(true) && probe.codec != Codec::Mjpeg {
-        say("set variable bit rate (VBR): with a constant one packet sizes say nothing about motion".to_owned());
+        say("set variable bit rate (VBR): with a constant one packet sizes say nothing about motion"
+            .to_owned());
     }
     if measured.reordered {
         say("switch B-frames off: they delay every alert".to_owned());
@@ -260,6 +266,22 @@ mod tests {
                 droppable: false,
             })
             .collect()
+    }
+
+    #[test]
+    fn a_camera_is_probed_within_its_budget() {
+        use crate::testing::{self, TestCamera, TestCameraOptions, with_login};
+        let options = TestCameraOptions { digest: true, ..Default::default() };
+        let camera = TestCamera::start(Codec::H264, &options);
+        let (config, clock) = (with_login(camera.config(), "viewer", "geheim"), testing::clock());
+        let probe = probe(&config, &testing::descriptions(), clock, Duration::from_secs(8)).unwrap();
+        assert_eq!((probe.codec, probe.width, probe.height), (Codec::H264, 320, 240));
+        assert_eq!((probe.login, probe.clock), (Some(Login::Digest), ClockSource::Camera));
+        assert!(probe.clock_offset.is_some_and(|offset| offset.abs() < 2.0), "{probe:?}");
+        assert!((probe.measured.gop.unwrap() - 1.0).abs() < 0.1, "{probe:?}");
+        assert!((20.0..30.0).contains(&probe.measured.fps), "{probe:?}");
+        let json = serde_json::to_value(&probe).unwrap();
+        assert_eq!((&json["codec"], &json["login"]), (&"h264".into(), &"digest".into()));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use vedette_core::{CameraId, Secret, secret::redacted};
 use crate::{Fault, FaultClass};
 
 /// How RTP reaches us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Interleaved in the RTSP connection: passes every firewall, loses nothing. The default.
@@ -72,14 +74,17 @@ impl Target {
         let shown = redacted(&config.url);
         let wrong = |what: String, remedy: &str| Fault::new(FaultClass::BadUrl, what, remedy);
         let example = "write it as rtsp://HOST[:PORT]/PATH";
-        let mut url =
-            Url::parse(&config.url).map_err(|error| wrong(format!("`{shown}` is no address: {error}"), example))?;
+        let mut url = Url::parse(&config.url)
+            .map_err(|error| wrong(format!("`{shown}` is no address: {error}"), example))?;
         let (scheme, transport) = match url.scheme() {
             "rtsp" | "rtsps" => (url.scheme().to_owned(), config.transport),
             "rtspt" => ("rtsp".to_owned(), Transport::Tcp),
             "rtspu" => ("rtsp".to_owned(), Transport::Udp),
             "file" => {
-                return Err(wrong(format!("`{shown}` is a file, not a camera"), "use `vedette replay FILE` for files"));
+                return Err(wrong(
+                    format!("`{shown}` is a file, not a camera"),
+                    "use `vedette replay FILE` for files",
+                ));
             }
             other => {
                 let remedy = "cameras are received by rtsp:// or rtsps://";
@@ -90,13 +95,17 @@ impl Target {
             Some(host) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
             _ => return Err(wrong(format!("`{shown}` has no host"), example)),
         };
-        let user = config.user.clone().or_else(|| (!url.username().is_empty()).then(|| unescaped(url.username())));
+        let user =
+            config.user.clone().or_else(|| (!url.username().is_empty()).then(|| unescaped(url.username())));
         let password = config.password.clone().or_else(|| url.password().map(|p| Secret::new(unescaped(p))));
         let tls = scheme == "rtsps";
         let port = url.port().unwrap_or(if tls { 322 } else { 554 });
         let stripped = url.set_username("").is_ok() && url.set_password(None).is_ok();
         if !stripped {
-            return Err(wrong(format!("`{shown}` cannot hold credentials"), "set `user` and `password` instead"));
+            return Err(wrong(
+                format!("`{shown}` cannot hold credentials"),
+                "set `user` and `password` instead",
+            ));
         }
         // `Url::set_scheme` refuses some pairs of schemes; the text after the scheme is the same for all.
         let location = format!("{scheme}{}", &url.as_str()[url.scheme().len()..]);
@@ -158,7 +167,15 @@ mod tests {
 
     #[test]
     fn other_addresses_are_refused_without_giving_secrets_away() {
-        for url in ["", "10.0.0.1/a", "http://a:geheim@b/", "file:///a.mp4", "rtsp://", "rtsp:///x", "rtsp://u:geheim@:99999/"] {
+        for url in [
+            "",
+            "10.0.0.1/a",
+            "http://a:geheim@b/",
+            "file:///a.mp4",
+            "rtsp://",
+            "rtsp:///x",
+            "rtsp://u:geheim@:99999/",
+        ] {
             let fault = Target::new(&config(url)).expect_err(url);
             assert_eq!(fault.class, FaultClass::BadUrl, "{url}");
             assert!(!fault.to_string().contains("geheim"), "{fault}");
