@@ -3,6 +3,7 @@
 //!
 //! A scenario holds `[zone]`, `[line]` and `[rule.x]` as a camera's configuration has them, scripted objects as
 //! key-framed boxes, times without frames, and the events to expect.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

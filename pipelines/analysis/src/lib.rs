@@ -5,9 +5,9 @@
 //! [`Scene::lost`], which are the whole contract.
 #![forbid(unsafe_code)]
 
-pub mod incidents;
+mod incidents;
 pub mod rules;
-pub mod scene;
+mod scene;
 pub mod schedule;
 mod tracker;
 mod wants;

@@ -178,7 +178,7 @@ impl Scene {
     /// One frame, or a moment in which the detector or another model answered. Moments that run backwards count as
     /// the latest one.
     pub fn step(&mut self, at: Moment, observation: &Observation<'_>) -> Outcome {
-        let at = Moment { pts: at.pts.max(self.last_step), ..at };
+        let at = self.forward(at);
         self.last_step = at.pts;
         let mut events = Vec::new();
         self.check_silence(at, &mut events);
@@ -212,6 +212,7 @@ impl Scene {
 
     /// Once a second, also when no frames come: schedules end, and so does the patience with a silent camera.
     pub fn tick(&mut self, at: Moment) -> Outcome {
+        let at = self.forward(at);
         let mut events = Vec::new();
         for post in &mut self.posts {
             post.arm(at, &self.time_zone, &mut events);
@@ -222,6 +223,7 @@ impl Scene {
 
     /// Frames stopped coming, or the time line has a hole.
     pub fn lost(&mut self, at: Moment, reason: Lost) -> Outcome {
+        let at = self.forward(at);
         match reason {
             Lost::NoFrames => {
                 self.silent_since.get_or_insert(at);
@@ -233,6 +235,7 @@ impl Scene {
 
     /// Ends every open incident and forgets all tracks: the scene is about to go, or its rules are.
     pub fn close(&mut self, at: Moment, by: EndedBy) -> Outcome {
+        let at = self.forward(at);
         let mut events = Vec::new();
         self.end_all(at, by, &mut events);
         Outcome { events, wants: Vec::new() }
@@ -246,6 +249,11 @@ impl Scene {
     /// The rules' states, in order of their names.
     pub fn states(&self) -> Vec<RuleState> {
         self.posts.iter().map(Post::state).collect()
+    }
+
+    /// Never before the latest step.
+    fn forward(&self, at: Moment) -> Moment {
+        Moment { pts: at.pts.max(self.last_step), ..at }
     }
 
     fn check_silence(&mut self, at: Moment, events: &mut Vec<Event>) {

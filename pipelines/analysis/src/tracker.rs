@@ -15,7 +15,7 @@ mod mot;
 
 use std::cmp::Ordering;
 
-use vedette_core::{Class, Detection, Moment, Track, TrackId};
+use vedette_core::{BBox, Class, Detection, Moment, Track, TrackId};
 
 use self::assign::{Costs, assign};
 use self::object::{Object, measures};
@@ -33,13 +33,16 @@ const MAX_DETECTIONS: usize = 300;
 /// Boxes further outside the picture, in pictures, or smaller than the least side are no objects.
 const FAR_OUTSIDE: f32 = 1.0;
 const LEAST_SIDE: f32 = 1e-3;
-/// Costs (1 - buffered IoU) at which a pair is refused, by stage.
-const LIMIT_HIGH: f64 = 0.80;
+/// Costs (1 - buffered IoU, and the turn) of leaving a track and a detection alone, by stage: no pair costs more.
+const LIMIT_HIGH: f64 = 0.75;
 const LIMIT_LOW: f64 = 0.50;
+/// The buffer of the second look for those not found again: a multiple of the first, and at least.
+const FURTHER: f32 = 2.0;
+const FURTHER_LEAST: f32 = 0.3;
 /// Weight of the angle between where a track was seen to go and where a detection would take it (OC-SORT).
 const HEADING_WEIGHT: f64 = 0.2;
-/// The cost of leaving a track or a detection alone; more than any pair that is allowed.
-const REFUSED: f64 = 1.0 + HEADING_WEIGHT;
+/// The cost of a pair that must not be.
+const REFUSED: f64 = 10.0;
 
 /// All tracks of one camera.
 #[derive(Debug, Default)]
@@ -91,28 +94,31 @@ impl Tracker {
 
         let mut given: Vec<Option<usize>> = vec![None; self.objects.len()];
         let mut taken = vec![false; detections.len()];
-        // Known objects choose first, then newcomers seen once; only what was there a moment ago is extended by
+        // Known objects choose first, then newcomers seen once. Who was there a moment ago and was not found where
+        // it was expected is looked for further afield round the place where it was seen: somebody breaks into a
+        // run, or runs at a speed not known yet (OC-SORT's recovery). Only who was there a moment ago is extended by
         // detections too weak to stand for themselves.
-        type Stage<'a> = (&'a dyn Fn(&Object) -> bool, &'a [usize], f64);
-        let stages: [Stage<'_>; 3] = [
-            (&|o| o.track().confirmed, &high, LIMIT_HIGH),
-            (&|o| !o.track().confirmed, &high, LIMIT_HIGH),
-            (&fresh, &low, LIMIT_LOW),
+        let further = (FURTHER * buffer).max(FURTHER_LEAST);
+        type Stage<'a> = (&'a dyn Fn(&Object) -> bool, &'a [usize], fn(&Object) -> BBox, f32, f64);
+        let stages: [Stage<'_>; 4] = [
+            (&|o| o.track().confirmed, &high, Object::expected_box, buffer, LIMIT_HIGH),
+            (&|o| !o.track().confirmed, &high, Object::expected_box, buffer, LIMIT_HIGH),
+            (&fresh, &high, Object::seen_box, further, LIMIT_HIGH),
+            (&fresh, &low, Object::expected_box, buffer, LIMIT_LOW),
         ];
-        for (takes_part, candidates, limit) in stages {
+        for (takes_part, candidates, place, buffer, limit) in stages {
             let rows: Vec<usize> =
                 (0..given.len()).filter(|&o| given[o].is_none() && takes_part(&self.objects[o])).collect();
             let columns: Vec<usize> = candidates.iter().copied().filter(|&d| !taken[d]).collect();
-            let costs = self.costs(&rows, &columns, detections, (buffer, aspect, limit));
-            for (row, column) in assign(&costs, REFUSED) {
+            let costs = self.costs(&rows, &columns, detections, (place, buffer, aspect));
+            for (row, column) in assign(&costs, limit) {
                 given[rows[row]] = Some(columns[column]);
                 taken[columns[column]] = true;
             }
         }
         for (object, detection) in self.objects.iter_mut().zip(given) {
             if let Some(detection) = detection {
-                let missed = last_look.is_some_and(|last| object.track().seen.pts < last.pts);
-                object.saw(detections[detection], aspect, at, missed);
+                object.saw(detections[detection], aspect, at);
             }
         }
         self.objects.retain(|o| at.pts.secs_since(o.track().seen.pts) <= LOST_AFTER);
@@ -129,17 +135,16 @@ impl Tracker {
         rows: &[usize],
         columns: &[usize],
         detections: &[&Detection],
-        (buffer, aspect, limit): (f32, f32, f64),
+        (place, buffer, aspect): (fn(&Object) -> BBox, f32, f32),
     ) -> Costs {
         let mut costs = Costs::filled(rows.len(), columns.len(), REFUSED);
         for (r, &row) in rows.iter().enumerate() {
             let object = &self.objects[row];
-            let (expected, heading) = (object.track().bbox.buffered(buffer), object.heading());
+            let (expected, heading) = (place(object).buffered(buffer), object.heading());
             for (c, &column) in columns.iter().enumerate() {
                 let detection = detections[column];
                 let overlap = expected.iou(&detection.bbox.buffered(buffer));
-                // The heading prefers one pair to another; it never forbids one.
-                if 1.0 - f64::from(overlap) >= limit || !same_group(&object.track().class, &detection.class) {
+                if overlap <= 0.0 || !same_group(&object.track().class, &detection.class) {
                     continue;
                 }
                 let turn = match (heading, object.heading_to(measures(&detection.bbox, aspect))) {
@@ -192,7 +197,7 @@ fn same_group(a: &Class, b: &Class) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use vedette_core::{BBox, Pts};
+    use vedette_core::Pts;
 
     use super::*;
 
@@ -277,6 +282,22 @@ mod tests {
         // 0.1 pictures wide a second is 0.2 picture heights, of which a box of 0.2 is one.
         assert!((tracker.tracks()[0].speed() - 1.0).abs() < 0.05, "{:?}", tracker.tracks()[0]);
         assert!((tracker.tracks()[0].displacement - 3.8).abs() < 0.2);
+    }
+
+    #[test]
+    fn a_runner_is_one_track_from_the_first_step() {
+        // A box of 0.08 by 0.2 at two heights a second; standing for a second first, or seen running at once.
+        for (fps, standing) in [(5.0, 0.0), (5.0, 1.0), (12.5, 0.0), (12.5, 1.0)] {
+            let mut tracker = Tracker::default();
+            for frame in 0..=(fps * (standing + 2.0)) as u32 {
+                let t = f64::from(frame) / fps;
+                let x = 0.1 + 0.4 * (t - standing).max(0.0) as f32;
+                let bbox = BBox::from_center(x, 0.5, 0.08, 0.2);
+                let detection = Detection { class: Class::new("person"), score: 0.9, bbox };
+                tracker.step(at(t), 1.0, Some(&[detection]));
+            }
+            assert_eq!(ids(&tracker), [1], "{fps} fps after {standing} s");
+        }
     }
 
     #[test]

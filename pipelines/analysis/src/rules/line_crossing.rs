@@ -150,9 +150,9 @@ impl Path {
             self.from = if heights >= BORN_CLEAR { heights.min(BAND) } else { 0.0 };
             return;
         };
-        let passed = crossings(line, before, ground);
-        if passed != 0 {
-            self.net += passed;
+        let steps = crossings(line, before, ground);
+        if steps != 0 {
+            self.net += steps;
             (self.crossed, self.beyond) = (Some(now), 0);
         }
         if self.net == 0 {

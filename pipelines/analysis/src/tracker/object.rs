@@ -12,10 +12,8 @@ const CONFIRM_WITHIN: f64 = 1.0;
 const CONFIRM_SCORE: f32 = 0.40;
 /// Prediction goes no further than this at once: beyond it a guess is worth nothing.
 const LONGEST_STEP: f64 = 2.0;
-/// Virtual steps that bridge a gap when an object is found again.
-const BRIDGE_STEPS: f64 = 8.0;
 /// An observed direction is measured over at least so long, seconds.
-const HEADING_OVER: f64 = 0.3;
+const HEADING_OVER: f64 = 1.0;
 /// Classes that one object may be taken for besides its own.
 const MAX_CLASSES: usize = 8;
 
@@ -49,14 +47,13 @@ struct Sighting {
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     filter: Filter,
-    /// The filter as it stood right after the last sighting, to start over from when found again.
-    at_last: Filter,
     /// Sightings of the last moments, oldest first: the direction it was seen to take.
     recent: Vec<Sighting>,
     votes: Vec<(Class, f32)>,
     score_sum: f32,
     predicted_to: Moment,
     birth_ground: Point,
+    seen_box: BBox,
     track: Track,
 }
 
@@ -64,15 +61,14 @@ impl Object {
     /// A track of one sighting.
     pub(crate) fn born(id: TrackId, detection: &Detection, aspect: f32, at: Moment) -> Self {
         let measured = measures(&detection.bbox, aspect);
-        let filter = Filter::born(measured);
         Self {
-            filter,
-            at_last: filter,
+            filter: Filter::born(measured),
             recent: vec![Sighting { at, measured }],
             votes: vec![(detection.class.clone(), detection.score)],
             score_sum: detection.score,
             predicted_to: at,
             birth_ground: detection.bbox.ground(),
+            seen_box: detection.bbox,
             track: Track {
                 id,
                 class: detection.class.clone(),
@@ -95,6 +91,16 @@ impl Object {
         &self.track
     }
 
+    /// Where it is expected, 0..1 of the picture.
+    pub(crate) fn expected_box(&self) -> BBox {
+        self.track.bbox
+    }
+
+    /// Where it was last seen, 0..1 of the picture.
+    pub(crate) fn seen_box(&self) -> BBox {
+        self.seen_box
+    }
+
     /// Moves the box on to `at`; it counts as unseen until [`Object::saw`].
     pub(crate) fn predict(&mut self, at: Moment, aspect: f32) {
         let dt = at.pts.secs_since(self.predicted_to.pts).clamp(0.0, LONGEST_STEP);
@@ -108,13 +114,10 @@ impl Object {
     }
 
     /// Takes in the detection that was given to it.
-    pub(crate) fn saw(&mut self, detection: &Detection, aspect: f32, at: Moment, missed: bool) {
+    pub(crate) fn saw(&mut self, detection: &Detection, aspect: f32, at: Moment) {
         let measured = measures(&detection.bbox, aspect);
-        if missed {
-            self.bridge(measured, at);
-        }
         self.filter.update(measured);
-        self.at_last = self.filter;
+        self.seen_box = detection.bbox;
         let close = at.pts.secs_since(self.track.seen.pts) <= CONFIRM_WITHIN;
         self.recent.push(Sighting { at, measured });
         // One older than the window stays, so that there is always something to measure from.
@@ -135,7 +138,6 @@ impl Object {
     /// Forgets where it was going: nobody saw it for a while.
     pub(crate) fn rest(&mut self) {
         self.filter.rest();
-        self.at_last.rest();
         self.recent.clear();
     }
 
@@ -148,26 +150,6 @@ impl Object {
     /// The unit vector from the last sighting to a detection.
     pub(crate) fn heading_to(&self, measured: Measures) -> Option<[f64; 2]> {
         direction(self.recent.last()?.measured, measured)
-    }
-
-    /// Starts over from the last sighting and walks a straight line to the new one: what the filter guessed while
-    /// it saw nothing would otherwise linger (OC-SORT's observation-centric re-update, Cao et al., CVPR 2023).
-    fn bridge(&mut self, measured: Measures, at: Moment) {
-        let Some(last) = self.recent.last() else { return };
-        let gap = at.pts.secs_since(last.at.pts);
-        if gap <= 0.0 || gap > LONGEST_STEP {
-            return;
-        }
-        self.filter = self.at_last;
-        let from = last.measured;
-        let steps = BRIDGE_STEPS.min((gap / 0.04).ceil()).max(1.0);
-        for step in 1..=steps as usize {
-            let share = step as f64 / steps;
-            self.filter.predict(gap / steps);
-            if step < steps as usize {
-                self.filter.update(std::array::from_fn(|i| from[i] + share * (measured[i] - from[i])));
-            }
-        }
     }
 
     fn vote(&mut self, detection: &Detection) {
