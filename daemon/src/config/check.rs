@@ -104,6 +104,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
             brokers.insert(broker.id.clone(), broker);
         }
     }
+    broker::check_pairs(check, &brokers);
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
         if let Some(camera) = camera::build(check, &id, raw) {

@@ -41,6 +41,7 @@ pub fn load(options: &Options) -> Result<Config, Diagnostics> {
         return Err(Diagnostics(loader.diagnostics));
     }
     loader.secrets();
+    loader.warn_of_readable_passwords();
     loader.finish()
 }
 
@@ -170,7 +171,6 @@ impl<'a> Loader<'a> {
                 self.diagnostics.push(at);
             }
         }
-        self.warn_of_readable_passwords();
         self.sources.0.push(environment);
         let merged = match merge(&self.sources) {
             Ok(merged) => merged,
