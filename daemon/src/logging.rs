@@ -115,11 +115,12 @@ impl Logger {
 /// Where a log is installed already or its thread cannot start.
 pub fn install(filter: Filter, clock: Arc<dyn Clock>) -> Result<(), LogError> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let stderr = || Box::new(Stderr { colour }) as Box<dyn Sink>;
-    let journal = systemd_journal_logger::connected_to_journal();
-    let sink = match systemd_journal_logger::JournalLog::new() {
-        Ok(log) if journal => Box::new(Journal(log)),
-        _ => stderr(),
+    let journal = systemd_journal_logger::connected_to_journal()
+        .then(systemd_journal_logger::JournalLog::new)
+        .and_then(Result::ok);
+    let sink: Box<dyn Sink> = match journal {
+        Some(log) => Box::new(Journal(log)),
+        None => Box::new(Stderr { colour }),
     };
     let max = filter.max();
     let logger = Logger::start(filter, clock, sink)?;

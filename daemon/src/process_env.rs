@@ -54,8 +54,10 @@ fn plan(variable: Lookup<'_>, may_generate: &dyn Fn(Lookup<'_>) -> bool) -> Vec<
         settings.push(Setting { name: "GST_DEBUG_NO_COLOR", value: OsString::from("1"), notice: None });
     }
     // Without a registry that can be written, GStreamer scans all plugins at each start.
-    if let Some(cache) = variable("CACHE_DIRECTORY").filter(|c| !c.is_empty() && unset("GST_REGISTRY")) {
-        let registry = Path::new(&cache).join("gst-registry.bin");
+    // systemd gives several folders with colons between them.
+    let cache = variable("CACHE_DIRECTORY").and_then(|c| std::env::split_paths(&c).next());
+    if let Some(cache) = cache.filter(|c| c.is_absolute() && unset("GST_REGISTRY")) {
+        let registry = cache.join("gst-registry.bin");
         settings.push(Setting { name: "GST_REGISTRY", value: registry.into(), notice: None });
     }
     if unset("ORC_CODE") && !may_generate(variable) {
@@ -131,7 +133,7 @@ mod tests {
     fn only_what_is_needed_is_set() {
         assert_eq!(names(&[], true), ["ORT_DISABLE_TELEMETRY=1", "GST_DEBUG_NO_COLOR=1"]);
         assert_eq!(
-            names(&[("CACHE_DIRECTORY", "/var/cache/vedette")], false),
+            names(&[("CACHE_DIRECTORY", "/var/cache/vedette:/var/cache/other")], false),
             [
                 "ORT_DISABLE_TELEMETRY=1",
                 "GST_DEBUG_NO_COLOR=1",

@@ -47,8 +47,8 @@ impl fmt::Display for ShareError {
 impl std::error::Error for ShareError {}
 
 impl Share {
-    /// Looks at `explicit` (`--share`), at `variable` (`$VEDETTE_SHARE`), beside the executable's folder, in
-    /// `/usr/share/vedette`, and up from the executable for a checkout. A place that was named counts alone.
+    /// Looks at `explicit` (`--share`), at `variable` (`$VEDETTE_SHARE`), beside the executable's folder, up from the
+    /// executable for a checkout, and in `/usr/share/vedette`. A place that was named counts alone.
     ///
     /// # Errors
     /// Where no place holds the data; names all that were tried.
@@ -63,8 +63,9 @@ impl Share {
         } else {
             let bin = executable.and_then(Path::parent);
             places.extend(bin.and_then(Path::parent).map(|prefix| prefix.join("share/vedette")));
-            places.push(PathBuf::from(INSTALLED));
             places.extend(bin.into_iter().flat_map(Path::ancestors).map(Path::to_owned));
+            // Last: a checkout must not run on the data of a package that happens to be installed.
+            places.push(PathBuf::from(INSTALLED));
             places.retain(|place| !place.as_os_str().is_empty());
             places.dedup();
         }

@@ -15,7 +15,7 @@ use vedette_core::{Name, NameError};
 use super::diagnostic::Diagnostic;
 use super::layer::{KeyPath, Origin, Part, Sources};
 use super::raw::{Raw, RawInference, RawNode};
-use super::words::nearest;
+use super::words::{hint, nearest};
 use super::{Broker, Camera, Inference, Node, Options};
 
 /// What the checks make of the merged configuration. Incomplete where `Check` holds errors.
@@ -96,16 +96,17 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
     let Raw { node, inference, broker, camera, secrets_file: _ } = raw;
     let node = self::node(check, node, options);
     let inference = self::inference(check, inference);
-    check_logins(check, &broker.keys().cloned().collect(), "broker");
-    check_logins(check, &camera.keys().cloned().collect(), "camera");
+    let broker_strangers = check_logins(check, broker.keys(), "broker");
+    let camera_strangers = check_logins(check, camera.keys(), "camera");
     let mut brokers = BTreeMap::new();
-    for (id, raw) in broker {
+    for (id, raw) in broker.into_iter().filter(|(id, _)| !broker_strangers.contains(id)) {
         if let Some(broker) = broker::build(check, &id, raw, &node.id, &options.dialects) {
             brokers.insert(broker.id.clone(), broker);
         }
     }
+    broker::check_pairs(check, &brokers);
     let mut cameras = BTreeMap::new();
-    for (id, raw) in camera {
+    for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
         if let Some(camera) = camera::build(check, &id, raw) {
             cameras.insert(camera.id.clone(), camera);
         }
@@ -129,8 +130,7 @@ fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
                 let known: Vec<String> = jiff::tz::db().available().map(|n| n.as_str().to_owned()).collect();
                 let guess = nearest(&name, known.iter().map(String::as_str))
                     .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
-                let message =
-                    format!("no time zone `{name}`{guess}: use an IANA name such as `Europe/Berlin`");
+                let message = format!("no time zone `{name}`{guess} (IANA names, such as `Europe/Berlin`)");
                 check.value_error(&["node", "time_zone"], message);
                 system()
             }
@@ -154,26 +154,28 @@ fn inference(check: &mut Check<'_>, raw: RawInference) -> Inference {
     Inference { providers, threads, strict, library, model }
 }
 
-/// A login for something that no other file defines is a mistake, not a new camera.
-fn check_logins(check: &mut Check<'_>, merged: &BTreeSet<String>, table: &str) {
-    let defined = |id: &str| {
-        let path = Check::path(&[table, id]);
-        check.sources.0.iter().any(|l| l.origin != Origin::Secrets && l.has(&path))
+/// A login for something that no other file defines is a mistake, not a new camera; gives those.
+fn check_logins<'a>(
+    check: &mut Check<'_>,
+    merged: impl Iterator<Item = &'a String>,
+    table: &str,
+) -> BTreeSet<String> {
+    let sources = check.sources;
+    let defined = |id: &&String| {
+        let path = Check::path(&[table, id.as_str()]);
+        sources.0.iter().any(|layer| layer.origin != Origin::Secrets && layer.has(&path))
     };
-    let known: Vec<&str> = merged.iter().map(String::as_str).filter(|id| defined(id)).collect();
-    let strangers: Vec<String> = merged.iter().filter(|id| !defined(id)).cloned().collect();
-    let list = if known.is_empty() { "none is defined".to_owned() } else { known.join(", ") };
-    let messages: Vec<(String, String)> = strangers
-        .into_iter()
-        .map(|id| {
-            let guess = nearest(&id, known.iter().copied());
-            let guess = guess.map_or_else(String::new, |g| format!("; did you mean `{g}`?"));
-            let message =
-                format!("secrets for {table} `{id}`, which no file defines{guess} (there are: {list})");
-            (id, message.replace("there are: none is defined", "none is defined"))
-        })
-        .collect();
-    for (id, message) in messages {
-        check.key_error(&[table, &id], message);
+    let (known, strangers): (Vec<&String>, Vec<&String>) = merged.partition(defined);
+    for id in &strangers {
+        let hint = if known.is_empty() {
+            format!(" (no {table} is defined)")
+        } else {
+            hint(id, known.iter().map(|k| k.as_str()))
+        };
+        check.key_error(
+            &[table, id.as_str()],
+            format!("secrets for {table} `{id}`, which no file defines{hint}"),
+        );
     }
+    strangers.into_iter().cloned().collect()
 }

@@ -101,24 +101,34 @@ fn floor_char(text: &str, at: usize) -> usize {
 pub(super) enum Mask {
     /// All of it but a user's part in URLs.
     Urls,
-    /// The key alone: the value is secret.
+    /// A table's header, or a key alone: the value is secret.
     Values,
+    /// Nothing: a secret may go over several lines, and no line tells by itself whether it belongs to it.
+    All,
 }
 
 impl Mask {
     fn apply(self, line: &str) -> String {
         match self {
             Self::Values => {
-                let trimmed = line.trim_start();
-                if trimmed.starts_with('[') && !trimmed.contains('=') {
-                    line.to_owned()
-                } else {
-                    line.split_once('=').map_or_else(|| "…".to_owned(), |(key, _)| format!("{key}= …"))
+                let header = line.trim_start().starts_with('[') && !line.contains(['=', '"', '\'']);
+                let key =
+                    line.split_once('=').map(|(key, _)| key).filter(|key| key.trim().bytes().all(is_bare));
+                match key {
+                    _ if header => line.to_owned(),
+                    Some(key) => format!("{key}= …"),
+                    None => "…".to_owned(),
                 }
             }
+            Self::All => "…".to_owned(),
             Self::Urls => line.split_inclusive(['"', '\'', ' ']).map(redact_word).collect(),
         }
     }
+}
+
+/// Whether it may stand in a key without quotes.
+fn is_bare(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 fn redact_word(word: &str) -> String {
@@ -214,6 +224,8 @@ mod tests {
             "f.toml:1:12: wrong\n    1 | password = …\n      |            ^"
         );
         assert!(!shown("hunter2\"\"\"", 0..3, Mask::Values).contains("hunter"));
+        assert!(!shown("\"hunter2=\"", 0..3, Mask::Values).contains("hunter"));
+        assert!(!shown("hunter2 = ", 0..3, Mask::All).contains("hunter"));
         let url = "url = \"rtsp://me:hunter2@10.0.0.1/a\"";
         let seen = shown(url, 6..36, Mask::Urls);
         assert!(seen.contains("rtsp://…@10.0.0.1/a\"") && !seen.contains("hunter2"), "{seen}");

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "environment: VEDETTE_INFERENCE__PROVIDERS: `inference.providers.1`: unknown variant `gpu`, expected one of `tensorrt`, `cuda`, `xnnpack`, `openvino`, `cpu`; did you mean `cpu`?",
+                "environment: VEDETTE_INFERENCE__PROVIDERS: `inference.providers`: unknown variant `gpu`, expected one of `tensorrt`, `cuda`, `xnnpack`, `openvino`, `cpu`; did you mean `cpu`?",
                 "environment: VEDETTE_INFERENCE__THREADS: `inference.threads`: invalid type: string \"two\", expected a whole number, 0 or more",
                 "environment: unknown variable VEDETTE_INFERENCE__THREDS; did you mean VEDETTE_INFERENCE__THREADS?",
             ]

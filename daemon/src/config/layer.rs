@@ -106,8 +106,8 @@ impl Layer {
 
     fn syntax_error(&self, message: &str, span: Option<Range<usize>>) -> Diagnostic {
         // Where the syntax is broken, nobody knows which line belongs to a password.
-        let secret = self.origin == Origin::Secrets || self.text.contains("password");
-        let mask = if secret { Mask::Values } else { Mask::Urls };
+        let secret = self.origin == Origin::Secrets || holds_secret(&self.text);
+        let mask = if secret { self.secret_mask() } else { Mask::Urls };
         let end = self.text.trim_end().len();
         let span = span.map_or(end..end, |s| s.start.min(end)..s.end);
         Diagnostic::error(&self.file, message.trim()).at(&self.text, &span, mask)
@@ -143,7 +143,12 @@ impl Layer {
         let nearby = self.places.iter().any(|(p, place)| {
             secret(p) && (line(place.key.start)..=line(place.value.end)).contains(&from_line)
         });
-        if self.origin == Origin::Secrets || secret(path) || nearby { Mask::Values } else { Mask::Urls }
+        if self.origin == Origin::Secrets || secret(path) || nearby { self.secret_mask() } else { Mask::Urls }
+    }
+
+    fn secret_mask(&self) -> Mask {
+        let multi_line = self.text.contains("\"\"\"") || self.text.contains("'''");
+        if multi_line { Mask::All } else { Mask::Values }
     }
 
     /// `file:line:col` of a key, for "first defined at …".
@@ -161,9 +166,23 @@ impl Layer {
     }
 }
 
-/// Keys whose values never appear in a message.
+/// Keys whose values never appear in a message: `password`, and what somebody may write instead of it.
 pub(super) fn is_secret(key: &str) -> bool {
-    key == "password"
+    let key = key.to_ascii_lowercase();
+    let meant = ["pass", "pwd", "secret", "token"].iter().any(|part| key.contains(part));
+    (meant && key != "secrets_file") || strsim::osa_distance(&key, "password") <= 2
+}
+
+/// Whether some key of a text is secret, also where its syntax is broken. Comments do not count.
+fn holds_secret(text: &str) -> bool {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let keys = |line: &str| {
+        let before_equals = line.rsplit('=').skip(1);
+        before_equals
+            .filter_map(|part| part.trim_end().rsplit(|c| !is_bare(c)).find(|w| !w.is_empty()))
+            .any(is_secret)
+    };
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).any(keys)
 }
 
 fn collect_places(table: &DeTable<'_>, path: &mut KeyPath, places: &mut BTreeMap<KeyPath, Place>) {
@@ -241,5 +260,23 @@ impl Sources {
                 .then_with(|| a.message.cmp(&b.message))
         });
         diagnostics.dedup();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_hold_secrets_are_known() {
+        for key in ["password", "pasword", "Passwort", "passwd", "pwd", "api_token", "paswsord"] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in ["user", "url", "secrets_file", "fps", "zone"] {
+            assert!(!is_secret(key), "{key}");
+        }
+        assert!(holds_secret("[camera.gate]\n\"password\" = hunter2"));
+        assert!(holds_secret("gate = { url = \"x\", password = hunter2"));
+        assert!(!holds_secret("# password = x\nurl = \"rtsp://a/?password\"\n"));
     }
 }

@@ -13,7 +13,7 @@ use vedette_core::Class;
 
 use super::check::{self, Check};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::layer::{KeyPath, Layer, Origin, Part, Sources, is_secret};
+use super::layer::{KeyPath, Layer, Origin, Part, Sources};
 use super::raw::Raw;
 use super::schema::Keys;
 use super::strict::{self, Finding, Kinds};
@@ -41,6 +41,7 @@ pub fn load(options: &Options) -> Result<Config, Diagnostics> {
         return Err(Diagnostics(loader.diagnostics));
     }
     loader.secrets();
+    loader.warn_of_readable_passwords();
     loader.finish()
 }
 
@@ -170,7 +171,6 @@ impl<'a> Loader<'a> {
                 self.diagnostics.push(at);
             }
         }
-        self.warn_of_readable_passwords();
         self.sources.0.push(environment);
         let merged = match merge(&self.sources) {
             Ok(merged) => merged,
@@ -230,7 +230,7 @@ fn passwords(table: &toml::Table) -> impl Iterator<Item = KeyPath> {
         let things = table.get(kind).and_then(toml::Value::as_table).into_iter().flatten();
         things.flat_map(move |(id, thing)| {
             let keys =
-                thing.as_table().into_iter().flatten().map(|(key, _)| key).filter(|key| is_secret(key));
+                thing.as_table().into_iter().flatten().map(|(key, _)| key).filter(|key| *key == "password");
             keys.map(move |key| vec![kind.to_owned(), id.clone(), key.clone()])
         })
     };
@@ -306,7 +306,7 @@ fn hash(merged: &toml::Table) -> String {
 
 fn hash_value(hasher: &mut Sha256, key: &str, value: &toml::Value) {
     // A zone may be called so too.
-    if value.is_str() && (is_secret(key) || key == "user") {
+    if value.is_str() && matches!(key, "password" | "user") {
         return;
     }
     hasher.update(key.as_bytes());

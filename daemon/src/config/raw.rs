@@ -32,6 +32,7 @@ pub(super) struct Raw {
 /// This appliance.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Node")]
 pub(super) struct RawNode {
     /// Its name, a topic level. Default: the host name, lower-cased, other characters to `-`, cut at 32.
     pub(super) id: Option<Name>,
@@ -42,6 +43,7 @@ pub(super) struct RawNode {
 /// Where and how models run.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Inference")]
 pub(super) struct RawInference {
     /// Execution providers in order of wish; one that is not there falls to the next.
     pub(super) providers: Vec<Provider>,
@@ -100,6 +102,7 @@ impl Provider {
 /// Where events go.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Broker")]
 pub(super) struct RawBroker {
     /// `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, or `embedded`: a small broker inside the daemon,
     /// 127.0.0.1:1883, for one box. Needed.
@@ -181,6 +184,7 @@ impl Transport {
 /// One camera.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Camera")]
 pub(super) struct RawCamera {
     /// `rtsp://HOST[:554]/PATH`, `rtsps://…` or `file:///…`: the stream that is analysed. Needed.
     pub(super) url: Option<String>,
@@ -252,6 +256,7 @@ pub(super) struct RawSecrets {
 /// A login.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(rename = "Login")]
 pub(super) struct RawLogin {
     /// User name.
     pub(super) user: Option<String>,

@@ -21,20 +21,51 @@ fn schema_of<T: JsonSchema>() -> Value {
     schema
 }
 
-/// Unknown keys are errors, so the schema must refuse them; defaults of `null` say nothing.
+/// Unknown keys are errors, so the schema must refuse them; TOML has no `null`, and defaults of it say nothing.
 fn close(value: &mut Value) {
     match value {
         Value::Object(object) => {
+            without_null(object);
             if object.contains_key("properties") && !object.contains_key("additionalProperties") {
                 object.insert("additionalProperties".to_owned(), Value::Bool(false));
             }
             if object.get("default").is_some_and(|d| d.is_null() || d.is_object()) {
                 object.remove("default");
             }
+            // The nearest f32 of 0.4 has sixteen digits as an f64.
+            if let Some(default) = object.get("default").and_then(Value::as_f64).filter(|d| d.fract() != 0.0)
+            {
+                object.insert("default".to_owned(), json!((default * 1e6).round() / 1e6));
+            }
+            // Comments are broken where the source is, not where a reader's window is.
+            if let Some(Value::String(text)) = object.get("description") {
+                let unbroken =
+                    text.split("\n\n").map(|p| p.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+                object.insert("description".to_owned(), Value::String(unbroken));
+            }
             object.values_mut().for_each(close);
         }
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}
+    }
+}
+
+/// What may be absent has `null` as a second type or alternative: leaves the first.
+fn without_null(object: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|t| t != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".to_owned(), only);
+        }
+    }
+    if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+        choices.retain(|choice| choice != &json!({ "type": "null" }));
+        if let [Value::Object(only)] = choices.as_slice() {
+            let only = only.clone();
+            object.remove("anyOf");
+            object.extend(only);
+        }
     }
 }
 
@@ -55,7 +86,13 @@ pub(super) fn rule(generator: &mut SchemaGenerator) -> Schema {
                     properties.entry(key.clone()).or_insert_with(|| schema.clone());
                 });
             }
-            json!({ "title": kind.name, "description": kind.about, "type": "object", "properties": properties })
+            json!({
+                "title": kind.name,
+                "description": kind.about,
+                "type": "object",
+                "properties": properties,
+                "required": ["kind"],
+            })
         })
         .collect();
     for merged in ["Common", "Config"] {
@@ -154,6 +191,8 @@ mod tests {
         let config = |text: &str| serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
         let rule = "[camera.gate.rule.night]\nkind = \"intrusion\"\nzone = \"yard\"\n";
         assert!(validator.is_valid(&config(rule)));
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/conf.d/gate.toml.example");
+        assert!(validator.is_valid(&config(&std::fs::read_to_string(example).unwrap())));
         assert!(!validator.is_valid(&config("[camera.gate]\nfsp = 5")));
         assert!(
             !validator.is_valid(&config("[camera.gate.rule.night]\nkind = \"intrusion\"\nline = \"kerb\""))

@@ -79,11 +79,10 @@ fn settle(
     loop {
         match attempt(table, read) {
             Ok(ignored) => return ignored,
-            Err((path, message)) => {
-                let secret = path.iter().any(|key| is_secret(key));
-                let path_in_base = joined(base, &path);
-                let message = plain(&message, secret, &shown(&path_in_base));
-                findings.push(Finding::Value(path_in_base, message));
+            Err(Mistake { path, key, message }) => {
+                let secret = key.last().is_some_and(|key| is_secret(key));
+                let message = plain(&message, secret, &shown(&joined(base, &key)));
+                findings.push(Finding::Value(joined(base, &path), message));
                 if !take_out(table, &path) {
                     return Vec::new();
                 }
@@ -92,7 +91,14 @@ fn settle(
     }
 }
 
-fn attempt(table: &toml::Table, read: Read<'_>) -> Result<Vec<KeyPath>, (KeyPath, String)> {
+struct Mistake {
+    path: KeyPath,
+    /// The same without positions in lists.
+    key: KeyPath,
+    message: String,
+}
+
+fn attempt(table: &toml::Table, read: Read<'_>) -> Result<Vec<KeyPath>, Mistake> {
     let mut ignored = Vec::new();
     let mut track = Track::new();
     let result = {
@@ -102,13 +108,18 @@ fn attempt(table: &toml::Table, read: Read<'_>) -> Result<Vec<KeyPath>, (KeyPath
         read(&mut <dyn Erased<'_>>::erase(watched))
     };
     let Err(error) = result else { return Ok(ignored) };
-    let path = track.path();
-    let keys = path.iter().filter_map(|segment| match segment {
-        Segment::Map { key } => Some(key.clone()),
-        Segment::Seq { index } => Some(index.to_string()),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    });
-    Err((keys.collect(), error.to_string()))
+    let (mut path, mut key) = (KeyPath::new(), KeyPath::new());
+    for segment in &track.path() {
+        match segment {
+            Segment::Map { key: name } => {
+                path.push(name.clone());
+                key.push(name.clone());
+            }
+            Segment::Seq { index } => path.push(index.to_string()),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    Err(Mistake { path, key, message: error.to_string() })
 }
 
 /// A key path as users write it.

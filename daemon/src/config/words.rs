@@ -3,11 +3,19 @@
 /// How alike two words must be for "did you mean" (Jaro-Winkler, 0..1).
 const ALIKE: f64 = 0.8;
 
+/// One slip of the finger (a letter lost, added, changed or swapped) in a short word says the same.
+const ONE_SLIP: f64 = 0.85;
+
+fn likeness(word: &str, known: &str) -> f64 {
+    let slipped = word.len() >= 3 && strsim::osa_distance(word, known) == 1;
+    strsim::jaro_winkler(word, known).max(if slipped { ONE_SLIP } else { 0.0 })
+}
+
 /// The known word most like `word`.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|k| (strsim::jaro_winkler(word, k), k))
+        .map(|k| (likeness(word, k), k))
         .filter(|(likeness, _)| *likeness > ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
         .map(|(_, k)| k)
@@ -39,12 +47,14 @@ pub(super) fn plain(message: &str, secret: bool, key: &str) -> String {
     }
     let expected = match expected {
         "a map" => "a table",
+        "path string" => "a path in quotes",
         "a sequence" => "a list",
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
         "f32" | "f64" => "a number",
         _ if expected.starts_with("struct ") => "a table",
         _ if expected.contains("variant identifier") || expected.starts_with("enum ") => "one of its words",
-        "an array of length 2" => "a point: [x, y]",
+        // The only lists of fixed length are points.
+        "an array of length 2" | "fewer elements in array" => "a point: [x, y]",
         other => other,
     };
     let given = found.strip_prefix("unknown variant `").and_then(|rest| rest.split('`').next());

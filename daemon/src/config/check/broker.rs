@@ -1,5 +1,6 @@
 //! One broker: what its URL allows, topics, and that its certificate files are there.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vedette_core::{Name, Secret, Span};
@@ -71,6 +72,26 @@ pub(super) fn build(
         keep_alive,
         version,
     })
+}
+
+/// What two brokers cannot share.
+pub(super) fn check_pairs(check: &mut Check<'_>, brokers: &BTreeMap<Name, Broker>) {
+    let all: Vec<&Broker> = brokers.values().collect();
+    for (index, broker) in all.iter().enumerate() {
+        let Some(same) = all[..index].iter().find(|other| other.url == broker.url) else { continue };
+        let id = broker.id.as_str();
+        if broker.url == EMBEDDED {
+            let message = format!("there is one embedded broker, and `broker.{}` is it", same.id);
+            check.value_error(&["broker", id, "url"], message);
+        } else if same.client_id == broker.client_id {
+            let message = format!(
+                "`broker.{id}` and `broker.{}` reach one broker as one client `{}`, which would close each other's \
+                 connection: give one of them another `client_id`",
+                same.id, broker.client_id
+            );
+            check.key_error(&["broker", id], message);
+        }
+    }
 }
 
 impl Check<'_> {

@@ -8,7 +8,7 @@ use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
 
 use super::super::layer::{Origin, Part};
 use super::super::raw::{RawCamera, RuleTable};
-use super::super::words::{hint, nearest};
+use super::super::words::hint;
 use super::super::{Camera, Config, Rule};
 use super::Check;
 use super::url;
@@ -107,14 +107,10 @@ fn rule(check: &mut Check<'_>, id: &str, name: &str, RuleTable(table): RuleTable
         check.missing(&keys("kind"), format!("there are: {}", kinds.join(", ")));
         return None;
     };
-    let kind = match vedette_core::registry::find(ALL, kind) {
-        Ok(kind) => kind,
-        Err(error) => {
-            let guess = nearest(&error.name, ALL.iter().map(|k| k.name));
-            let guess = guess.map_or_else(String::new, |g| format!("; did you mean `{g}`?"));
-            check.value_error(&keys("kind"), format!("{error}{guess}"));
-            return None;
-        }
+    let Some(kind) = ALL.iter().find(|k| k.name == kind) else {
+        let hint = hint(kind, ALL.iter().map(|k| k.name));
+        check.value_error(&keys("kind"), format!("no kind `{kind}`{hint}"));
+        return None;
     };
     // The layers were read strictly before: only what came together in merging could fail here.
     let both = read(kind, table).map_err(|error| check.key_error(&base, error)).ok()?;

@@ -18,8 +18,13 @@ pub(super) fn parse(text: &str, schemes: &[&str]) -> Result<CleanUrl, String> {
         let all: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
         all.join(", ")
     };
-    let mut url = url::Url::parse(text)
-        .map_err(|e| format!("`{}` is no URL ({e}): it begins with one of {}", redacted(text), choices()))?;
+    let mut url = url::Url::parse(text).map_err(|error| {
+        let reason = match error {
+            url::ParseError::RelativeUrlWithoutBase => String::new(),
+            other => format!(" ({other})"),
+        };
+        format!("`{}` is no URL{reason}; there are: {}", redacted(text), choices())
+    })?;
     if !schemes.contains(&url.scheme()) {
         return Err(format!("`{}:` is not supported; there are: {}", url.scheme(), choices()));
     }
