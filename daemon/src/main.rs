@@ -1,1 +1,7 @@
-fn main() {}
+//! `vedette`: a table of contents. The environment first, before any thread; then the command line.
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    vedette::process_env::prepare();
+    vedette::cli::main().into()
+}

@@ -5,5 +5,13 @@
 //! [`Scene::lost`], which are the whole contract.
 #![forbid(unsafe_code)]
 
+pub mod incidents;
 pub mod rules;
+pub mod scene;
 pub mod schedule;
+mod tracker;
+mod wants;
+
+pub use incidents::{Finding, Subject};
+pub use rules::{Counts, RuleSetup};
+pub use scene::{BuildError, Lost, Observation, Outcome, RuleState, Scene, SceneConfig};

@@ -1,0 +1,227 @@
+//! What a camera's thread does with decoded frames: which go to the detector, what the scene says, where its events
+//! go.
+//!
+//! Owns: the scene, the time line, the frame in flight and the newest one waiting. Does not know: packets' bytes, the
+//! decoder, topics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
+use vedette_analysis::{Lost, Observation, Outcome, Scene, SceneConfig};
+use vedette_core::{Answer, AnswerValue, EndedBy, Frame, IncidentIds, Moment, View};
+use vedette_ingest::{Packet, TimeLine};
+
+use super::{CameraDeps, StartError};
+use crate::pacer::Pacer;
+use crate::config;
+use crate::counters::CameraCounters;
+use crate::infer::{Job, Purpose, Reply};
+use crate::random::system_seed;
+use crate::wire::StateUpdate;
+
+pub(super) struct Analyst {
+    config: Arc<config::Camera>,
+    deps: CameraDeps,
+    counters: Arc<CameraCounters>,
+    scene: Scene,
+    line: TimeLine,
+    /// The moment of the newest packet: what ticks and endings without frames count from.
+    last: Option<Moment>,
+    pacer: Pacer,
+    in_flight: bool,
+    waiting: Option<Frame>,
+    answers: Vec<Answer>,
+    reply_to: Sender<Reply>,
+    replies: Inbox<Reply>,
+}
+
+impl Analyst {
+    pub(super) fn new(
+        config: &Arc<config::Camera>,
+        deps: &CameraDeps,
+        counters: Arc<CameraCounters>,
+    ) -> Result<Self, StartError> {
+        let scene = Scene::build(scene_config(config, deps), IncidentIds::seeded(system_seed()?))?;
+        let (reply_to, replies) = unbounded();
+        Ok(Self {
+            config: Arc::clone(config),
+            deps: deps.clone(),
+            counters,
+            scene,
+            line: TimeLine::default(),
+            last: None,
+            pacer: Pacer::new(config.fps),
+            in_flight: false,
+            waiting: None,
+            answers: Vec::new(),
+            reply_to,
+            replies,
+        })
+    }
+
+    /// Continues the time line of an analyst that broke; what it had open ends as if the daemon had restarted.
+    pub(super) fn take_over(&mut self, broken: &mut Self) {
+        self.line = std::mem::take(&mut broken.line);
+        self.last = broken.last;
+        broken.close(EndedBy::Restart);
+    }
+
+    pub(super) fn replies(&self) -> &Inbox<Reply> {
+        &self.replies
+    }
+
+    /// The stream begins anew: the time line goes on by the arrival gap.
+    pub(super) fn reconnected(&mut self) {
+        self.line.reconnected();
+    }
+
+    /// Puts a packet on the time line; a jump is told to the scene.
+    pub(super) fn place(&mut self, packet: &Packet, wall_ok: bool) -> Moment {
+        let placed = self.line.place(packet, self.deps.clock.wall(), wall_ok);
+        self.last = Some(placed.moment);
+        if placed.gap {
+            let outcome = self.scene.lost(placed.moment, Lost::Gap);
+            self.deliver(outcome);
+        }
+        placed.moment
+    }
+
+    /// Takes a decoded frame if it is due; while the detector is busy the newest one waits.
+    pub(super) fn on_frame(&mut self, frame: Frame) {
+        if !self.pacer.take(frame.moment().pts) {
+            return;
+        }
+        if !self.in_flight {
+            self.submit(frame);
+        } else if self.waiting.replace(frame).is_some() {
+            self.counters.dropped_busy.one();
+        }
+    }
+
+    fn submit(&mut self, frame: Frame) {
+        self.in_flight = true;
+        self.deps.inference.submit(self.job(Purpose::Frame, frame, View::WHOLE));
+    }
+
+    fn job(&self, purpose: Purpose, frame: Frame, view: View) -> Job {
+        Job { camera: self.config.id.clone(), purpose, frame, view, reply: self.reply_to.clone() }
+    }
+
+    /// Steps the scene with what the detector said of a frame, or keeps the answer to a want for the next step.
+    pub(super) fn on_reply(&mut self, reply: Reply) {
+        if let Purpose::Want(id) = reply.purpose {
+            let pts = reply.frame.moment().pts;
+            self.answers.push(Answer { id, pts, value: reply.into_answer() });
+            return;
+        }
+        self.in_flight = false;
+        if let Some(newest) = self.waiting.take() {
+            self.submit(newest);
+        }
+        match reply.result {
+            Ok(detections) => {
+                let answers = std::mem::take(&mut self.answers);
+                let outcome = self.scene.step(
+                    reply.frame.moment(),
+                    &Observation {
+                        frame: Some(&reply.frame),
+                        aspect: reply.frame.aspect(),
+                        detections: Some(&detections),
+                        answers: &answers,
+                    },
+                );
+                self.note_step(&reply.frame, reply.took);
+                self.ask(&outcome, &reply.frame);
+                self.deliver(outcome);
+            }
+            Err(error) => {
+                self.counters.dropped_failed.one();
+                log::error!(camera = self.config.id.as_str(); "detector failed: {error}");
+            }
+        }
+    }
+
+    fn note_step(&self, frame: &Frame, took: Duration) {
+        let delay = self.age_of(frame.moment()).unwrap_or_default();
+        self.counters.note_analysed(took, delay, self.scene.tracks().len());
+    }
+
+    /// Seconds from capture (on the time line) to now.
+    fn age_of(&self, moment: Moment) -> Option<Duration> {
+        Some(self.line.now(self.deps.clock.now())?.since(moment.pts))
+    }
+
+    /// Hands the scene's wants to the models that serve them.
+    fn ask(&mut self, outcome: &Outcome, frame: &Frame) {
+        for want in &outcome.wants {
+            if self.deps.inference.serves(want.role) {
+                let job = self.job(Purpose::Want(want.id), frame.clone(), want.view);
+                self.deps.inference.submit(job);
+            } else {
+                let pts = frame.moment().pts;
+                self.answers.push(Answer { id: want.id, pts, value: AnswerValue::Unavailable });
+            }
+        }
+    }
+
+    /// Now on the time line, also while no packets come.
+    fn now(&self) -> Option<Moment> {
+        let last = self.last?;
+        Some(last.shifted_to(self.line.now(self.deps.clock.now())?.max(last.pts)))
+    }
+
+    pub(super) fn tick(&mut self) {
+        if let Some(now) = self.now() {
+            let outcome = self.scene.tick(now);
+            self.deliver(outcome);
+        }
+    }
+
+    pub(super) fn lost(&mut self, reason: Lost) {
+        self.waiting = None;
+        self.counters.clear_tracks();
+        if let Some(now) = self.now() {
+            let outcome = self.scene.lost(now, reason);
+            self.deliver(outcome);
+        }
+    }
+
+    /// Ends every open incident.
+    pub(super) fn close(&mut self, by: EndedBy) {
+        if let Some(now) = self.now() {
+            let outcome = self.scene.close(now, by);
+            self.deliver(outcome);
+        }
+    }
+
+    fn deliver(&self, outcome: Outcome) {
+        let changed = !outcome.events.is_empty();
+        for event in outcome.events {
+            let latency = self.age_of(event.captured);
+            let id = event.id;
+            match self.deps.outbox.append(event, latency) {
+                Ok(_) => self.counters.events.one(),
+                Err(error) => {
+                    self.counters.events_lost.one();
+                    log::error!(camera = self.config.id.as_str(), event_id:% = id; "event lost: {error}");
+                }
+            }
+        }
+        if changed {
+            for state in self.scene.states() {
+                self.deps.latest.put(&StateUpdate::new(&self.config.id, &state));
+            }
+        }
+    }
+}
+
+pub(crate) fn scene_config(config: &config::Camera, deps: &CameraDeps) -> SceneConfig {
+    SceneConfig {
+        camera: config.id.clone(),
+        zones: config.zones.clone(),
+        lines: config.lines.clone(),
+        rules: config.rules.clone(),
+        time_zone: deps.time_zone.clone(),
+    }
+}

@@ -1,0 +1,191 @@
+//! The command line: one file a verb.
+//!
+//! Owns: arguments, output for people and for scripts. Does not know: how anything is done; each verb calls one room.
+
+mod check;
+mod demo;
+mod doctor;
+mod eval;
+mod model;
+mod probe;
+mod progress;
+mod replay;
+mod run;
+mod schema;
+mod version;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use vedette_core::{Clock, SystemClock};
+
+use crate::config::{self, Config};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::node::Host;
+use crate::share::Share;
+
+/// Camera surveillance on an edge box: RTSP in, behaviour alerts over MQTT out.
+#[derive(Parser, Debug)]
+#[command(name = "vedette", version, disable_help_subcommand = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Folder with vedette.toml and conf.d/
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/vedette")]
+    config: PathBuf,
+    /// Folder for state [default: $STATE_DIRECTORY, else ./vedette-state]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Folder with pipeline descriptions and models [default: found beside the program]
+    #[arg(long, global = true, value_name = "DIR")]
+    share: Option<PathBuf>,
+    /// What to log: a level, or `level,target=level,…`
+    #[arg(long, global = true, value_name = "FILTER", env = "VEDETTE_LOG", default_value = "info")]
+    log: String,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run the service
+    Run,
+    /// Watch a camera full of people, here and now, without any configuration
+    Demo(demo::Arguments),
+    /// Check the configuration: all errors at once, with file, line and column
+    Check,
+    /// Look at a camera: codec, rate, GOP, clock, login, and what to change in it
+    Probe(probe::Arguments),
+    /// Run the whole pipeline over files, as fast as it can, and print the events as JSON lines
+    Replay(replay::Arguments),
+    /// Check this machine: libraries, plugins, models, providers, clock
+    Doctor,
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Models: list them, measure their accuracy
+    #[command(subcommand)]
+    Model(model::Verb),
+    /// Measure: events against truth
+    #[command(subcommand)]
+    Eval(eval::Verb),
+    /// Print versions: program, GStreamer, ONNX Runtime
+    Version,
+}
+
+/// Parses the arguments, runs the verb, prints its failure; the whole program but the environment.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come as errors too; clap knows where to print which.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let logging = match crate::logging::start(&cli.global.log) {
+        Ok(logging) => logging,
+        Err(error) => {
+            say_error(&error.to_string());
+            return Exit::Usage;
+        }
+    };
+    let outcome = dispatch(&cli);
+    logging.flush(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                say_error(&failure.message);
+            }
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Outcome {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Run => run::run(global),
+        Verb::Demo(arguments) => demo::run(global, arguments),
+        Verb::Check => check::run(global),
+        Verb::Probe(arguments) => probe::run(global, arguments),
+        Verb::Replay(arguments) => replay::run(global, arguments),
+        Verb::Doctor => doctor::run(global),
+        Verb::Schema => schema::run(),
+        Verb::Model(verb) => model::run(global, verb),
+        Verb::Eval(verb) => eval::run(global, verb),
+        Verb::Version => version::run(global),
+    }
+}
+
+fn say_error(message: &str) {
+    let mark = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        "\x1b[1;31merror:\x1b[0m"
+    } else {
+        "error:"
+    };
+    // Where even stderr is gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{mark} {message}");
+}
+
+/// Writes a line to stdout. A reader that went away (`| head`) ends the verb quietly.
+fn say(line: impl std::fmt::Display) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Failure::new(Exit::Done, ""),
+        _ => Failure::failed(format!("cannot write to standard output: {error}")),
+    })
+}
+
+fn say_json(value: &impl serde::Serialize) -> Outcome {
+    say(serde_json::to_string(value).map_err(Failure::failed)?)
+}
+
+impl Global {
+    fn state(&self) -> PathBuf {
+        let from_service = || std::env::var_os("STATE_DIRECTORY").map(PathBuf::from);
+        self.state.clone().or_else(from_service).unwrap_or_else(|| PathBuf::from("vedette-state"))
+    }
+
+    fn share(&self) -> Result<Share, Failure> {
+        Share::find(self.share.as_deref()).map_err(Failure::unavailable)
+    }
+
+    fn host(&self) -> Result<Host, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        Ok(Host { share: self.share()?, state: self.state(), clock, embedded_port: 1883 })
+    }
+
+    fn options(&self) -> config::Options {
+        config::Options {
+            config_dir: self.config.clone(),
+            state_dir: Some(self.state()),
+            environment: std::env::vars().filter(|(key, _)| key.starts_with("VEDETTE_")).collect(),
+            host_name: host_name(),
+            credentials_dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        }
+    }
+
+    /// The configuration; its warnings go to the log.
+    fn load(&self) -> Result<Config, Failure> {
+        let config = config::load(&self.options()).map_err(Failure::config)?;
+        for warning in config.warnings() {
+            log::warn!("{warning}");
+        }
+        Ok(config)
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).unwrap_or_default()
+}

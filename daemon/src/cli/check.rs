@@ -1,0 +1,46 @@
+//! `vedette check`: the configuration, judged by the same function as at start and reload.
+
+use serde_json::json;
+
+use super::{Global, say, say_json};
+use crate::config;
+use crate::exit::{Exit, Failure, Outcome};
+
+pub(super) fn run(global: &Global) -> Outcome {
+    let loaded = config::load(&global.options()).and_then(|config| {
+        let Some(labels) = model_labels(global, &config) else { return Ok(config) };
+        config.check_labels(&labels).map(|()| config)
+    });
+    match loaded {
+        Ok(config) => {
+            if global.json {
+                return say_json(&json!({
+                    "ok": true, "config": config.hash, "cameras": config.cameras.len(),
+                    "brokers": config.brokers.len(), "errors": [], "warnings": config.warnings(),
+                }));
+            }
+            for warning in config.warnings() {
+                say(format!("warning: {warning}"))?;
+            }
+            say(format!(
+                "{}: ok: {} cameras, {} brokers, configuration {}",
+                global.config.display(),
+                config.cameras.len(),
+                config.brokers.len(),
+                config.hash
+            ))
+        }
+        Err(diagnostics) if global.json => {
+            say_json(&json!({ "ok": false, "errors": diagnostics.errors(), "warnings": diagnostics.warnings() }))?;
+            Err(Failure::new(Exit::Config, ""))
+        }
+        Err(diagnostics) => Err(Failure::config(diagnostics)),
+    }
+}
+
+/// The labels of the configured model; none where its manifest cannot be read, which `doctor` and `run` report.
+fn model_labels(global: &Global, config: &config::Config) -> Option<Vec<vedette_core::Class>> {
+    let share = global.share().ok()?;
+    let manifest = vedette_models::Manifest::load(&share.manifests(), &config.inference.model).ok()?;
+    Some(manifest.labels().to_vec())
+}

@@ -1,0 +1,173 @@
+//! `vedette doctor`: is everything here that the daemon needs, and which provider really runs the model.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use serde::Serialize;
+use vedette_ingest::Descriptions;
+use vedette_models::Runtime;
+
+use super::{Global, say, say_json};
+use crate::config::{self, Config};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::node::{Host, open_detector};
+use crate::time_sync;
+
+#[derive(Clone, Copy, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warning,
+    Missing,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    text: String,
+}
+
+type Findings = Vec<Finding>;
+
+fn ok(check: &'static str, text: impl ToString) -> Finding {
+    Finding { check, verdict: Verdict::Ok, text: text.to_string() }
+}
+
+fn warning(check: &'static str, text: impl ToString) -> Finding {
+    Finding { check, verdict: Verdict::Warning, text: text.to_string() }
+}
+
+fn missing(check: &'static str, text: impl ToString) -> Finding {
+    Finding { check, verdict: Verdict::Missing, text: text.to_string() }
+}
+
+pub(super) fn run(global: &Global) -> Outcome {
+    let host = global.host()?;
+    let mut findings = Findings::new();
+    let config = configuration(global, &mut findings);
+    gstreamer(&host, &mut findings);
+    inference(config.as_ref().map(|c| &c.inference), &host, &mut findings);
+    state(&host, &mut findings);
+    clock(&mut findings);
+    for broker in config.iter().flat_map(|c| c.brokers.values()) {
+        findings.push(reach(broker));
+    }
+    report(global, &findings)
+}
+
+fn report(global: &Global, findings: &[Finding]) -> Outcome {
+    if global.json {
+        say_json(&findings)?;
+    } else {
+        for f in findings {
+            let mark = match f.verdict {
+                Verdict::Ok => "ok     ",
+                Verdict::Warning => "warning",
+                Verdict::Missing => "MISSING",
+            };
+            say(format!("{mark}  {:<14} {}", f.check, f.text.replace('\n', "\n                        ")))?;
+        }
+    }
+    if findings.iter().any(|f| f.verdict == Verdict::Missing) {
+        return Err(Failure::new(Exit::Unavailable, if global.json { "" } else { "something that the daemon needs is missing" }));
+    }
+    Ok(())
+}
+
+fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
+    if !global.config.exists() {
+        findings.push(warning("configuration", format!("{} does not exist; defaults are used", global.config.display())));
+        return None;
+    }
+    match config::load(&global.options()) {
+        Ok(config) => {
+            let text = format!("{} cameras, {} brokers", config.cameras.len(), config.brokers.len());
+            findings.push(ok("configuration", text));
+            findings.extend(config.warnings().iter().map(|w| warning("configuration", w)));
+            Some(config)
+        }
+        Err(errors) => {
+            findings.push(missing("configuration", errors));
+            None
+        }
+    }
+}
+
+fn gstreamer(host: &Host, findings: &mut Findings) {
+    if let Err(fault) = vedette_ingest::init() {
+        findings.push(missing("gstreamer", fault));
+        return;
+    }
+    findings.push(ok("gstreamer", vedette_ingest::version()));
+    match Descriptions::load(&host.share.descriptions()) {
+        Ok(descriptions) => {
+            let absent = descriptions.missing_elements();
+            if absent.is_empty() {
+                findings.push(ok("plugins", "every element of every description is here"));
+            }
+            let line = |m: &vedette_ingest::MissingElement| {
+                format!("element `{}` of `{}` is missing: apt install {}", m.element, m.description, m.package)
+            };
+            findings.extend(absent.iter().map(|m| missing("plugins", line(m))));
+        }
+        Err(error) => findings.push(missing("descriptions", error)),
+    }
+}
+
+fn inference(config: Option<&config::Inference>, host: &Host, findings: &mut Findings) {
+    let default = config::Inference::default();
+    let config = config.unwrap_or(&default);
+    match Runtime::load(config.library.as_deref(), &host.share.runtime_folders()) {
+        Ok(runtime) => {
+            findings.push(ok("onnxruntime", format!("{} from {}", runtime.version(), runtime.library().display())));
+        }
+        Err(error) => {
+            findings.push(missing("onnxruntime", error));
+            return;
+        }
+    }
+    match open_detector(config, host) {
+        Ok(detector) => {
+            let text = format!("{} ({}), checksum right", detector.name(), detector.form());
+            findings.push(ok("model", text));
+            findings.extend(detector.report().lines().into_iter().map(|l| ok("provider", l)));
+        }
+        Err(error) => findings.push(missing("model", error)),
+    }
+}
+
+fn state(host: &Host, findings: &mut Findings) {
+    let shown = host.state.display();
+    let probe = host.state.join(".doctor");
+    let wrote = std::fs::create_dir_all(&host.state).and_then(|()| std::fs::write(&probe, b"")).and_then(|()| std::fs::remove_file(&probe));
+    findings.push(match wrote {
+        Ok(()) => ok("state", format!("{shown} can be written")),
+        Err(error) => missing("state", format!("{shown} cannot be written: {error}; give --state DIR")),
+    });
+}
+
+fn clock(findings: &mut Findings) {
+    findings.push(if time_sync::is_synchronised() {
+        ok("clock", "synchronised")
+    } else {
+        warning("clock", "not known to be synchronised: events say clock_synced = false; enable systemd-timesyncd")
+    });
+}
+
+/// Whether something listens where the broker should be; no login is tried.
+fn reach(broker: &config::Broker) -> Finding {
+    if broker.is_embedded() {
+        return ok("broker", format!("{}: embedded", broker.id));
+    }
+    let (host, port) = (broker.host(), broker.port());
+    let addresses = (host, port).to_socket_addrs();
+    let connected = addresses.and_then(|mut all| {
+        let address = all.next().ok_or_else(|| std::io::Error::other("the name has no address"))?;
+        TcpStream::connect_timeout(&address, Duration::from_secs(3))
+    });
+    match connected {
+        Ok(_) => ok("broker", format!("{}: {host}:{port} answers", broker.id)),
+        Err(error) => warning("broker", format!("{}: {host}:{port}: {error}", broker.id)),
+    }
+}

@@ -1,0 +1,124 @@
+//! `vedette run`: the service.
+//!
+//! Owns: signals, reload, what systemd is told and when. Does not know: what a node is made of.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Inbox, select, tick, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Global;
+use crate::config;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::node::{Host, Node};
+use crate::service::Service;
+
+/// A stop takes at most so long (systemd allows 20 s).
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How often the counters are published.
+const STATS_EVERY: u64 = 60;
+
+/// What ended one life of the node.
+enum End {
+    Stop,
+    Reload(Box<config::Config>),
+}
+
+pub(super) fn run(global: &Global) -> Outcome {
+    let mut config = global.load()?;
+    let host = global.host()?;
+    let signals = signals()?;
+    let mut service = Service::from_environment(&*host.clock);
+    loop {
+        let node = Node::build(config, host.clone())?;
+        log_start(&node);
+        service.ready(&node.status_line());
+        let (node, end) = watch(global, node, &host, &signals, &mut service);
+        match end {
+            End::Stop => {
+                service.stopping(STOP_WITHIN);
+                let clean = node.stop(STOP_WITHIN);
+                log::info!("stopped");
+                return if clean { Ok(()) } else { Err(Failure::new(Exit::Failed, "not everything stopped in time")) };
+            }
+            End::Reload(next) => {
+                service.reloading();
+                node.stop(STOP_WITHIN);
+                config = *next;
+                log::info!("reloaded: configuration {}", config.hash);
+            }
+        }
+    }
+}
+
+fn signals() -> Result<Inbox<i32>, Failure> {
+    let refused = |e: std::io::Error| Failure::failed(format!("cannot listen for signals: {e}"));
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(refused)?;
+    let (tx, rx) = unbounded();
+    let forward = move || {
+        let mut asked = false;
+        for signal in signals.forever() {
+            if asked && signal != SIGHUP {
+                // The second wish to stop is obeyed at once.
+                std::process::exit(i32::from(Exit::Failed as u8));
+            }
+            asked |= signal != SIGHUP;
+            if tx.send(signal).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map_err(refused)?;
+    Ok(rx)
+}
+
+fn log_start(node: &Node) {
+    let config = node.config();
+    log::info!(
+        "vedette {} on node {}: {} cameras, {} brokers, configuration {}",
+        env!("CARGO_PKG_VERSION"),
+        config.node.id,
+        config.cameras.len(),
+        config.brokers.len(),
+        config.hash
+    );
+    for share in node.providers() {
+        log::info!("model {}: {:.0} % of its heavy nodes run on {}", share.model, share.share * 100.0, share.provider);
+    }
+}
+
+/// Looks after a running node until a signal ends its life.
+fn watch(global: &Global, mut node: Node, host: &Host, signals: &Inbox<i32>, service: &mut Service) -> (Node, End) {
+    let clock = &*host.clock;
+    let ticks = tick(Duration::from_secs(1));
+    let mut seconds = 0u64;
+    loop {
+        select! {
+            recv(signals) -> signal => match signal {
+                Ok(SIGHUP) => if let Some(next) = reloaded(global) { return (node, End::Reload(next)) },
+                _ => return (node, End::Stop),
+            },
+            recv(ticks) -> _ => {
+                seconds += 1;
+                node.tick();
+                service.status(clock, &node.status_line());
+                service.feed(clock, node.progress());
+                if seconds % STATS_EVERY == 0 {
+                    node.publish_stats();
+                }
+            }
+        }
+    }
+}
+
+/// The configuration as it is now; a bad one changes nothing.
+fn reloaded(global: &Global) -> Option<Box<config::Config>> {
+    match global.load() {
+        Ok(config) => Some(Box::new(config)),
+        Err(failure) => {
+            log::error!("reload refused, the running configuration stays:\n{}", failure.message);
+            None
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `vedette version`: of the program and of what it loads.
+
+use serde_json::json;
+
+use super::{Global, say, say_json};
+use crate::exit::Outcome;
+
+pub(super) fn run(global: &Global) -> Outcome {
+    let gstreamer = vedette_ingest::init().map_or_else(|e| e.to_string(), |()| vedette_ingest::version());
+    let runtime = global.share().ok().and_then(|share| {
+        vedette_models::Runtime::load(None, &share.runtime_folders()).ok().map(|r| r.version().to_owned())
+    });
+    let runtime = runtime.unwrap_or_else(|| "not found".to_owned());
+    if global.json {
+        return say_json(&json!({
+            "vedette": env!("CARGO_PKG_VERSION"), "gstreamer": gstreamer, "onnxruntime": runtime,
+        }));
+    }
+    say(format!("vedette {}\ngstreamer {gstreamer}\nonnxruntime {runtime}", env!("CARGO_PKG_VERSION")))
+}

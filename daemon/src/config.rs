@@ -1,0 +1,188 @@
+//! The configuration: files and environment in, one checked [`Config`] out, or everything that is wrong at once.
+//!
+//! Owns: layers and their order (DESIGN 6), [`Config`] and what it is made of. Does not know: who runs by it. `run`,
+//! `check`, reload, `demo` and `replay` all load through here. A refused configuration is [`Diagnostics`]; the caller
+//! prints them and exits with 78.
+
+mod check;
+mod diagnostic;
+mod environment;
+mod layer;
+mod load;
+mod raw;
+mod schema;
+mod strict;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use vedette_analysis::rules::{Common, RuleConfig};
+use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
+
+pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
+pub use self::load::{from_text, load};
+pub use self::raw::{MqttVersion, Transport};
+pub use self::schema::json_schema;
+
+/// The [`Broker::url`] of the broker inside the daemon.
+pub const EMBEDDED: &str = "embedded";
+
+/// The exit code of a refused configuration (`EX_CONFIG` of sysexits; systemd does not restart on it).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Where the configuration comes from. All of it is a parameter, so that tests need no process state.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Holds `vedette.toml` and `conf.d/*.toml`. Default `/etc/vedette`.
+    pub config_dir: PathBuf,
+    /// Its `conf.d/*.toml` is laid over the files of `config_dir`. Default: none.
+    pub state_dir: Option<PathBuf>,
+    /// Name and value of variables; only `VEDETTE_SECTION__KEY` are looked at. Default: none.
+    pub environment: Vec<(String, String)>,
+    /// Becomes the node's id where none is configured.
+    pub host_name: String,
+    /// `$CREDENTIALS_DIRECTORY`: its `vedette.secrets` wins over `secrets_file`. Default: none.
+    pub credentials_dir: Option<PathBuf>,
+    /// Wire schemas that brokers may name. Default: `vedette` alone.
+    pub dialects: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config_dir: PathBuf::from("/etc/vedette"),
+            state_dir: None,
+            environment: Vec::new(),
+            host_name: String::new(),
+            credentials_dir: None,
+            dialects: vec!["vedette".to_owned()],
+        }
+    }
+}
+
+/// What the daemon runs by. Checked: every reference in it holds.
+#[derive(Debug)]
+pub struct Config {
+    /// This appliance.
+    pub node: Node,
+    /// Where and how models run.
+    pub inference: Inference,
+    /// Where events go.
+    pub brokers: BTreeMap<Name, Broker>,
+    /// Cameras.
+    pub cameras: BTreeMap<CameraId, Camera>,
+    /// The first 8 hexadecimal digits of the SHA-256 over the merged configuration without logins: an event's
+    /// `config`.
+    pub hash: String,
+    /// What is odd about it, but no reason to refuse it.
+    pub warnings: Diagnostics,
+    sources: layer::Sources,
+}
+
+impl Config {
+    /// Whether every class that a rule names is one that the model has; located as all diagnostics are. Apart from
+    /// [`load`], since labels are known only once the model's manifest was read.
+    pub fn check_labels(&self, labels: &[Class]) -> Diagnostics {
+        load::check_labels(self, labels)
+    }
+}
+
+/// This appliance.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name: a topic level.
+    pub id: Name,
+    /// Of schedules.
+    pub time_zone: jiff::tz::TimeZone,
+    /// Its IANA name.
+    pub time_zone_name: String,
+}
+
+/// Where and how models run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inference {
+    /// `tensorrt`, `cuda`, `xnnpack`, `openvino`, `cpu`, in order of wish; not empty.
+    pub providers: Vec<String>,
+    /// Threads of one inference, 1..=64. Default 1.
+    pub threads: usize,
+    /// Refuse to start where the first provider cannot run. Default false.
+    pub strict: bool,
+    /// ONNX Runtime's library. Default: searched.
+    pub library: Option<PathBuf>,
+    /// The detector's manifest. Default `nanodet-g-416`.
+    pub model: String,
+}
+
+/// Where events go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broker {
+    /// Its name.
+    pub id: Name,
+    /// [`EMBEDDED`], or an `mqtt`/`mqtts` URL without login.
+    pub url: String,
+    /// Wire schemas; not empty. Default `vedette`.
+    pub dialects: Vec<String>,
+    /// First levels of every topic. Default `vedette`.
+    pub prefix: String,
+    /// User name.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Certificates to trust, PEM; only with `mqtts`. Default: the system's.
+    pub ca: Option<PathBuf>,
+    /// The daemon's own certificate, PEM; given exactly when `client_key` is.
+    pub client_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    pub client_key: Option<PathBuf>,
+    /// Default `vedette-<node>`.
+    pub client_id: String,
+    /// 5 s to 18 h. Default 30 s.
+    pub keep_alive: Span,
+    /// Default 5; the embedded broker: 3.1.1.
+    pub version: MqttVersion,
+}
+
+/// One camera.
+#[derive(Debug)]
+pub struct Camera {
+    /// Its name: a topic level.
+    pub id: CameraId,
+    /// An `rtsp`, `rtsps` or `file` URL without login.
+    pub url: String,
+    /// User name.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// How RTP comes. Default TCP.
+    pub transport: Transport,
+    /// Analysed frames per second, 0.2..=30. Default 5.
+    pub fps: f32,
+    /// The receive description. Default: chosen by URL and codec.
+    pub pipeline: Option<String>,
+    /// Black before anything else sees the picture.
+    pub masks: BTreeMap<Name, Polygon>,
+    /// Areas that rules name.
+    pub zones: BTreeMap<Name, Polygon>,
+    /// Lines that rules name.
+    pub lines: BTreeMap<Name, Polyline>,
+    /// Behaviours to report.
+    pub rules: BTreeMap<Name, Rule>,
+}
+
+/// One rule.
+pub struct Rule {
+    /// What every rule has.
+    pub common: Common,
+    /// What its kind has of its own; the zone and line it names are defined.
+    pub config: Box<dyn RuleConfig>,
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule").field("common", &self.common).field("config", &self.config).finish()
+    }
+}

@@ -1,0 +1,179 @@
+//! From the merged configuration to the one the daemon runs by: required keys, ranges, and what must fit together.
+//!
+//! Owns: the checks of node and inference, names, and the tools that all checks share. Does not know: files (it
+//! blames key paths; `layer` finds the place).
+
+mod broker;
+pub(super) mod camera;
+mod url;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use vedette_core::{Name, NameError};
+
+use super::diagnostic::Diagnostic;
+use super::layer::{KeyPath, Origin, Part, Sources};
+use super::raw::{Raw, RawInference, RawNode};
+use super::words::nearest;
+use super::{Broker, Camera, Inference, Node, Options};
+
+/// What the checks make of the merged configuration. Incomplete where `Check` holds errors.
+pub(super) struct Checked {
+    pub(super) node: Node,
+    pub(super) inference: Inference,
+    pub(super) brokers: BTreeMap<Name, Broker>,
+    pub(super) cameras: BTreeMap<Name, Camera>,
+}
+
+/// Collects what the checks find.
+pub(super) struct Check<'a> {
+    sources: &'a Sources,
+    /// Entries that were already reported: what follows from them is not said again.
+    reported: &'a BTreeSet<KeyPath>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(sources: &'a Sources, reported: &'a BTreeSet<KeyPath>) -> Self {
+        Self { sources, reported, diagnostics: Vec::new() }
+    }
+
+    fn path(keys: &[&str]) -> KeyPath {
+        keys.iter().map(|&k| k.to_owned()).collect()
+    }
+
+    fn was_reported(&self, keys: &[&str]) -> bool {
+        let path = Self::path(keys);
+        (1..=path.len()).any(|length| self.reported.contains(&path[..length]))
+    }
+
+    fn value_error(&mut self, keys: &[&str], message: impl Display) {
+        let text = format!("`{}`: {message}", keys.join("."));
+        self.diagnostics.push(self.sources.error(&Self::path(keys), Part::Value, text));
+    }
+
+    /// Blames one item of a list; `keys` ends in its position.
+    fn item_error(&mut self, keys: &[&str], message: impl Display) {
+        let list = keys.split_last().map_or(keys, |(_, list)| list);
+        let text = format!("`{}`: {message}", list.join("."));
+        self.diagnostics.push(self.sources.error(&Self::path(keys), Part::Value, text));
+    }
+
+    fn key_error(&mut self, keys: &[&str], message: impl Display) {
+        self.diagnostics.push(self.sources.error(&Self::path(keys), Part::Key, message.to_string()));
+    }
+
+    fn warning(&mut self, keys: &[&str], message: impl Display) {
+        let at = self.sources.error(&Self::path(keys), Part::Key, message.to_string());
+        self.diagnostics.push(at.as_warning());
+    }
+
+    /// Something is needed at `keys` and nowhere given: blames the table that lacks it.
+    fn missing(&mut self, keys: &[&str], remedy: impl Display) {
+        if let Some((key, table)) = keys.split_last()
+            && !self.was_reported(keys)
+        {
+            self.key_error(table, format!("`{}` has no `{key}`: {remedy}", table.join(".")));
+        }
+    }
+
+    /// Checks a name that users gave; blames its key.
+    fn name(&mut self, keys: &[&str], make: fn(&str) -> Result<Name, NameError>) -> Option<Name> {
+        let result = make(keys.last().copied().unwrap_or_default());
+        result.map_err(|error| self.key_error(keys, error)).ok()
+    }
+
+    /// Whether something is given at `keys`.
+    fn has(&self, keys: &[&str]) -> bool {
+        let path = Self::path(keys);
+        self.sources.0.iter().any(|layer| layer.has(&path))
+    }
+}
+
+/// Checks everything.
+pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked {
+    let Raw { node, inference, broker, camera, secrets_file: _ } = raw;
+    let node = self::node(check, node, options);
+    let inference = self::inference(check, inference);
+    check_logins(check, &broker.keys().cloned().collect(), "broker");
+    check_logins(check, &camera.keys().cloned().collect(), "camera");
+    let mut brokers = BTreeMap::new();
+    for (id, raw) in broker {
+        if let Some(broker) = broker::build(check, &id, raw, &node.id, &options.dialects) {
+            brokers.insert(broker.id.clone(), broker);
+        }
+    }
+    let mut cameras = BTreeMap::new();
+    for (id, raw) in camera {
+        if let Some(camera) = camera::build(check, &id, raw) {
+            cameras.insert(camera.id.clone(), camera);
+        }
+    }
+    Checked { node, inference, brokers, cameras }
+}
+
+fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
+    let RawNode { id, time_zone } = raw;
+    let id = id.unwrap_or_else(|| Name::from_host(&options.host_name));
+    let system = || {
+        let zone = jiff::tz::TimeZone::system();
+        let name = zone.iana_name().unwrap_or("UTC").to_owned();
+        (zone, name)
+    };
+    let (time_zone, time_zone_name) = match time_zone {
+        None => system(),
+        Some(name) => match jiff::tz::TimeZone::get(&name) {
+            Ok(zone) => (zone, name),
+            Err(_) => {
+                let known: Vec<String> = jiff::tz::db().available().map(|n| n.as_str().to_owned()).collect();
+                let guess = nearest(&name, known.iter().map(String::as_str))
+                    .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+                let message =
+                    format!("no time zone `{name}`{guess}: use an IANA name such as `Europe/Berlin`");
+                check.value_error(&["node", "time_zone"], message);
+                system()
+            }
+        },
+    };
+    Node { id, time_zone, time_zone_name }
+}
+
+fn inference(check: &mut Check<'_>, raw: RawInference) -> Inference {
+    let RawInference { providers, threads, strict, library, model } = raw;
+    if providers.is_empty() {
+        check.value_error(&["inference", "providers"], "is empty: name at least `cpu`");
+    }
+    if !(1..=64).contains(&threads) {
+        check.value_error(&["inference", "threads"], format!("{threads} is not within 1 to 64"));
+    }
+    if model.is_empty() {
+        check.value_error(&["inference", "model"], "is empty: name a model, such as `nanodet-g-416`");
+    }
+    let providers = providers.into_iter().map(|p| p.name().to_owned()).collect();
+    Inference { providers, threads, strict, library, model }
+}
+
+/// A login for something that no other file defines is a mistake, not a new camera.
+fn check_logins(check: &mut Check<'_>, merged: &BTreeSet<String>, table: &str) {
+    let defined = |id: &str| {
+        let path = Check::path(&[table, id]);
+        check.sources.0.iter().any(|l| l.origin != Origin::Secrets && l.has(&path))
+    };
+    let known: Vec<&str> = merged.iter().map(String::as_str).filter(|id| defined(id)).collect();
+    let strangers: Vec<String> = merged.iter().filter(|id| !defined(id)).cloned().collect();
+    let list = if known.is_empty() { "none is defined".to_owned() } else { known.join(", ") };
+    let messages: Vec<(String, String)> = strangers
+        .into_iter()
+        .map(|id| {
+            let guess = nearest(&id, known.iter().copied());
+            let guess = guess.map_or_else(String::new, |g| format!("; did you mean `{g}`?"));
+            let message =
+                format!("secrets for {table} `{id}`, which no file defines{guess} (there are: {list})");
+            (id, message.replace("there are: none is defined", "none is defined"))
+        })
+        .collect();
+    for (id, message) in messages {
+        check.key_error(&[table, &id], message);
+    }
+}

@@ -1,0 +1,166 @@
+//! One broker: what its URL allows, topics, and that its certificate files are there.
+
+use std::path::PathBuf;
+
+use vedette_core::{Name, Secret, Span};
+
+use super::super::raw::{MqttVersion, RawBroker};
+use super::super::words::hint;
+use super::super::{Broker, EMBEDDED};
+use super::Check;
+use super::url::{self, CleanUrl};
+
+const SCHEMES: [&str; 2] = ["mqtt", "mqtts"];
+
+/// MQTT sends the keep-alive time as 16 bits of seconds; below 5 s a slow link looks like a dead one.
+const KEEP_ALIVE: std::ops::RangeInclusive<Span> = Span::secs(5)..=Span::secs(64_800);
+
+/// Checks a broker; `None` where none could be made of it.
+pub(super) fn build(
+    check: &mut Check<'_>,
+    id: &str,
+    raw: RawBroker,
+    node: &Name,
+    known_dialects: &[String],
+) -> Option<Broker> {
+    let RawBroker {
+        url,
+        dialects,
+        prefix,
+        user,
+        password,
+        ca,
+        client_certificate,
+        client_key,
+        client_id,
+        keep_alive,
+        version,
+    } = raw;
+    let name = check.name(&["broker", id], Name::unreserved);
+    check_dialects(check, id, &dialects, known_dialects);
+    check_prefix(check, id, &prefix);
+    if !KEEP_ALIVE.contains(&keep_alive) {
+        check.value_error(&["broker", id, "keep_alive"], format!("{keep_alive} is not within 5s to 18h"));
+    }
+    let files = [("ca", &ca), ("client_certificate", &client_certificate), ("client_key", &client_key)];
+    check_files(check, id, &files);
+    let address = url.and_then(|text| check_url(check, id, &text));
+    if address.is_none() {
+        check.missing_url(id);
+    }
+    let CleanUrl { url, scheme, user: url_user, password: url_password } = address?;
+    let encrypted = scheme == "mqtts";
+    for (key, file) in files {
+        if file.is_some() && !encrypted {
+            let message = format!("needs an encrypted connection, but the URL is `{url}`: write `mqtts://…`");
+            check.value_error(&["broker", id, key], message);
+        }
+    }
+    let version = check_version(check, id, version, url == EMBEDDED);
+    Some(Broker {
+        id: name?,
+        url,
+        dialects,
+        prefix,
+        user: user.or(url_user),
+        password: password.map(Secret::new).or(url_password),
+        ca,
+        client_certificate,
+        client_key,
+        client_id: client_id.unwrap_or_else(|| format!("vedette-{node}")),
+        keep_alive,
+        version,
+    })
+}
+
+impl Check<'_> {
+    fn missing_url(&mut self, id: &str) {
+        if !self.has(&["broker", id, "url"]) {
+            self.missing(&["broker", id, "url"], "give `mqtt://HOST`, `mqtts://HOST` or `embedded`");
+        }
+    }
+}
+
+fn check_url(check: &mut Check<'_>, id: &str, text: &str) -> Option<CleanUrl> {
+    let keys = ["broker", id, "url"];
+    if text == EMBEDDED {
+        for key in ["user", "password"] {
+            if check.has(&["broker", id, key]) {
+                check.warning(
+                    &["broker", id, key],
+                    format!("`{key}` is not used: the embedded broker asks for none"),
+                );
+            }
+        }
+        return Some(CleanUrl {
+            url: EMBEDDED.to_owned(),
+            scheme: EMBEDDED.to_owned(),
+            user: None,
+            password: None,
+        });
+    }
+    match url::parse(text, &SCHEMES) {
+        Ok(clean) => {
+            if clean.user.is_some() || clean.password.is_some() {
+                check.warning(&keys, url::login_remedy("broker", id));
+            }
+            Some(clean)
+        }
+        Err(message) => {
+            check.value_error(&keys, format!("{message}, {EMBEDDED}"));
+            None
+        }
+    }
+}
+
+fn check_dialects(check: &mut Check<'_>, id: &str, dialects: &[String], known: &[String]) {
+    if dialects.is_empty() {
+        check.value_error(&["broker", id, "dialects"], "is empty: no event would be sent");
+    }
+    for (index, dialect) in dialects.iter().enumerate() {
+        if !known.contains(dialect) {
+            let hint = hint(dialect, known.iter().map(String::as_str));
+            let index = index.to_string();
+            check.item_error(&["broker", id, "dialects", &index], format!("no dialect `{dialect}`{hint}"));
+        }
+    }
+}
+
+fn check_prefix(check: &mut Check<'_>, id: &str, prefix: &str) {
+    let levels_fit = prefix.split('/').all(|level| !level.is_empty());
+    if !levels_fit || prefix.starts_with('$') || prefix.contains(['#', '+', '\0']) {
+        let message =
+            format!("`{prefix}` is no topic prefix: levels parted by `/`, none empty, without #, + and $");
+        check.value_error(&["broker", id, "prefix"], message);
+    }
+}
+
+fn check_files(check: &mut Check<'_>, id: &str, files: &[(&str, &Option<PathBuf>); 3]) {
+    for (key, file) in files {
+        if let Some(file) = file
+            && let Err(error) = std::fs::File::open(file)
+        {
+            let message = format!("{} cannot be opened: {error}", file.display());
+            check.value_error(&["broker", id, key], message);
+        }
+    }
+    let [_, certificate, key] = files;
+    for (given, lacking) in [(certificate, key), (key, certificate)] {
+        if given.1.is_some() && lacking.1.is_none() {
+            let remedy = format!("`{}` is of no use without it", given.0);
+            check.missing(&["broker", id, lacking.0], remedy);
+        }
+    }
+}
+
+fn check_version(
+    check: &mut Check<'_>,
+    id: &str,
+    version: Option<MqttVersion>,
+    embedded: bool,
+) -> MqttVersion {
+    if embedded && version == Some(MqttVersion::V5) {
+        check.value_error(&["broker", id, "version"], "the embedded broker speaks 3.1.1: leave this key out");
+    }
+    if embedded { MqttVersion::V311 } else { version.unwrap_or_default() }
+}

@@ -1,0 +1,204 @@
+//! One camera: URL, rates, shapes and rules, and that rules name shapes that there are.
+
+use std::collections::BTreeMap;
+
+use vedette_analysis::rules::{ALL, Common, RuleConfig};
+use vedette_core::geometry::ShapeError;
+use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
+
+use super::super::layer::{Origin, Part};
+use super::super::raw::{RawCamera, RuleTable};
+use super::super::words::{hint, nearest};
+use super::super::{Camera, Config, Rule};
+use super::Check;
+use super::url;
+
+const SCHEMES: [&str; 3] = ["rtsp", "rtsps", "file"];
+const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
+
+/// Checks a camera; `None` where none could be made of it.
+pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<Camera> {
+    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule } = raw;
+    let name = check.name(&["camera", id], Name::unreserved);
+    if !FPS.contains(&fps) {
+        check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
+    }
+    twice(check, id);
+    let masks = shapes(check, id, "mask", mask, Polygon::new);
+    let zones = shapes(check, id, "zone", zone, Polygon::new);
+    let lines = shapes(check, id, "line", line, Polyline::new);
+    let rules = rule
+        .into_iter()
+        .filter_map(|(rule, table)| {
+            let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
+            let built = self::rule(check, id, &rule, table);
+            name.zip(built)
+        })
+        .collect();
+    let Some(url) = url else {
+        check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
+        return None;
+    };
+    let keys = ["camera", id, "url"];
+    let clean = url::parse(&url, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
+    if clean.user.is_some() || clean.password.is_some() {
+        check.warning(&keys, url::login_remedy("camera", id));
+    }
+    Some(Camera {
+        id: name?,
+        url: clean.url,
+        user: user.or(clean.user),
+        password: password.map(Secret::new).or(clean.password),
+        transport,
+        fps,
+        pipeline,
+        masks,
+        zones,
+        lines,
+        rules,
+    })
+}
+
+/// Two files of one `conf.d` that both give a camera its URL are two cameras with one name.
+fn twice(check: &mut Check<'_>, id: &str) {
+    let path = Check::path(&["camera", id, "url"]);
+    let layers: Vec<_> =
+        check.sources.0.iter().filter(|l| l.origin == Origin::ConfD && l.has(&path)).collect();
+    let Some((last, earlier)) = layers.split_last() else { return };
+    for first in earlier {
+        let message = format!(
+            "camera `{id}` has a `url` here and at {}: this one counts; two cameras need two names",
+            first.place(&path)
+        );
+        check.diagnostics.push(last.error(&path, Part::Key, message).as_warning());
+    }
+}
+
+fn shapes<T>(
+    check: &mut Check<'_>,
+    id: &str,
+    what: &str,
+    raw: BTreeMap<String, Vec<Point>>,
+    make: fn(Vec<Point>) -> Result<T, ShapeError>,
+) -> BTreeMap<Name, T> {
+    let mut shapes = BTreeMap::new();
+    for (key, points) in raw {
+        let keys = ["camera", id, what, key.as_str()];
+        let name = check.name(&keys, Name::new);
+        let shape = make(points).map_err(|error| match &error {
+            ShapeError::Outside { index } => {
+                let index = index.saturating_sub(1).to_string();
+                check.item_error(&["camera", id, what, &key, &index], error);
+            }
+            _ => check.value_error(&keys, error),
+        });
+        if let (Some(name), Ok(shape)) = (name, shape) {
+            shapes.insert(name, shape);
+        }
+    }
+    shapes
+}
+
+fn rule(check: &mut Check<'_>, id: &str, name: &str, RuleTable(table): RuleTable) -> Option<Rule> {
+    let base = ["camera", id, "rule", name];
+    let keys = |key: &'static str| ["camera", id, "rule", name, key];
+    let Some(kind) = table.get("kind").and_then(toml::Value::as_str) else {
+        let kinds: Vec<&str> = ALL.iter().map(|k| k.name).collect();
+        check.missing(&keys("kind"), format!("there are: {}", kinds.join(", ")));
+        return None;
+    };
+    let kind = match vedette_core::registry::find(ALL, kind) {
+        Ok(kind) => kind,
+        Err(error) => {
+            let guess = nearest(&error.name, ALL.iter().map(|k| k.name));
+            let guess = guess.map_or_else(String::new, |g| format!("; did you mean `{g}`?"));
+            check.value_error(&keys("kind"), format!("{error}{guess}"));
+            return None;
+        }
+    };
+    // The layers were read strictly before: only what came together in merging could fail here.
+    let both = read(kind, table).map_err(|error| check.key_error(&base, error)).ok()?;
+    let rule = Rule { common: both.0, config: both.1 };
+    if !(0.0..=1.0).contains(&rule.common.min_score) {
+        check.value_error(&keys("min_score"), format!("{} is not within 0 to 1", rule.common.min_score));
+    }
+    if rule.common.classes.as_ref().is_some_and(Vec::is_empty) {
+        check.value_error(&keys("classes"), "is empty: the rule would never fire");
+    }
+    names(check, id, name, &rule);
+    Some(rule)
+}
+
+fn read(
+    kind: &'static vedette_core::Kind<dyn RuleConfig>,
+    table: toml::Table,
+) -> Result<(Common, Box<dyn RuleConfig>), String> {
+    let value = toml::Value::Table(table);
+    let common = serde::Deserialize::deserialize(value.clone()).map_err(|e| e.to_string())?;
+    let own = (kind.parse)(&mut <dyn erased_serde::Deserializer<'_>>::erase(value));
+    Ok((common, own.map_err(|e| e.to_string())?))
+}
+
+/// The zone and the line that a rule names must be there, and what its kind needs must be named.
+fn names(check: &mut Check<'_>, id: &str, name: &str, rule: &Rule) {
+    let named = [("zone", rule.config.zone()), ("line", rule.config.line())];
+    for (what, shape) in named {
+        let Some(shape) = shape else { continue };
+        if check.has(&["camera", id, what, shape.as_str()]) || check.was_reported(&["camera", id, what]) {
+            continue;
+        }
+        let known = check.defined(id, what);
+        let hint = hint(shape.as_str(), known.iter().map(String::as_str));
+        let none = format!(" (it has none: draw one below `[camera.{id}.{what}]`)");
+        let hint = if known.is_empty() { none } else { hint };
+        let keys = ["camera", id, "rule", name, what];
+        check.value_error(&keys, format!("camera `{id}` has no {what} `{shape}`{hint}"));
+    }
+    for (key, remedy) in rule.config.missing() {
+        let known = check.defined(id, key);
+        let list =
+            if known.is_empty() { String::new() } else { format!(" (there are: {})", known.join(", ")) };
+        check.missing(&["camera", id, "rule", name, key], format!("{remedy}{list}"));
+    }
+}
+
+impl Check<'_> {
+    /// The names below `[camera.<id>.<what>]`, over all layers.
+    fn defined(&self, id: &str, what: &str) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .sources
+            .0
+            .iter()
+            .filter_map(|l| l.table.get("camera")?.get(id)?.get(what)?.as_table())
+            .flat_map(|table| table.keys().cloned())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// Checks the classes that rules name against those the model has; blames the class in its list.
+pub(in super::super) fn classes(check: &mut Check<'_>, config: &Config, labels: &[Class]) {
+    let known: Vec<&str> = labels.iter().map(Class::as_str).collect();
+    let model = &config.inference.model;
+    for camera in config.cameras.values() {
+        for (name, rule) in &camera.rules {
+            let base = ["camera", camera.id.as_str(), "rule", name.as_str()];
+            let Some(classes) = &rule.common.classes else {
+                let defaults = rule.config.default_classes();
+                if !defaults.is_empty() && !defaults.iter().any(|c| known.contains(c)) {
+                    let wanted = defaults.join(", ");
+                    check.key_error(&base, format!("model `{model}` knows none of {wanted}: name `classes`"));
+                }
+                continue;
+            };
+            for (index, class) in classes.iter().enumerate().filter(|(_, c)| !known.contains(&c.as_str())) {
+                let index = index.to_string();
+                let keys = [base[0], base[1], base[2], base[3], "classes", &index];
+                let hint = hint(class.as_str(), known.iter().copied());
+                check.item_error(&keys, format!("model `{model}` has no class `{class}`{hint}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! One source of configuration: a file or the environment, with the place of every key in it.
+//!
+//! Owns: text, parsed table and spans of one layer, and finding the place of a key path over all layers. Does not
+//! know: which keys there are.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use config::{Map, Value};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Mask};
+
+/// Keys from the root to a value; positions in lists as decimal numbers.
+pub(super) type KeyPath = Vec<String>;
+
+/// Where a layer comes from, in the order in which they are laid over each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// `vedette.toml`, or a text in memory.
+    Main,
+    /// `conf.d` beside it.
+    ConfD,
+    /// `conf.d` in the state directory.
+    State,
+    /// User names and passwords.
+    Secrets,
+    /// `VEDETTE_SECTION__KEY`.
+    Environment,
+}
+
+#[derive(Clone)]
+struct Place {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+/// One source of configuration.
+#[derive(Clone)]
+pub(super) struct Layer {
+    pub(super) origin: Origin,
+    /// As shown in diagnostics.
+    pub(super) file: String,
+    /// What it says; erroneous values are taken out as they are reported.
+    pub(super) table: toml::Table,
+    text: String,
+    places: BTreeMap<KeyPath, Place>,
+    /// Which variable set a key (environment only).
+    variables: BTreeMap<KeyPath, String>,
+}
+
+impl std::fmt::Debug for Layer {
+    // The text may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Layer({})", self.file)
+    }
+}
+
+/// Which part of an entry a diagnostic points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Key,
+    Value,
+}
+
+impl Layer {
+    /// Parses a file's text. Syntax errors, each on its own line, come as diagnostics; what could be made of the
+    /// rest is in the layer all the same.
+    pub(super) fn parse(origin: Origin, file: &str, text: &str) -> (Self, Vec<Diagnostic>) {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let mut layer = Self {
+            origin,
+            file: file.to_owned(),
+            table: toml::Table::new(),
+            text: text.to_owned(),
+            places: BTreeMap::new(),
+            variables: BTreeMap::new(),
+        };
+        collect_places(root.get_ref(), &mut Vec::new(), &mut layer.places);
+        let mut found: Vec<Diagnostic> =
+            errors.iter().map(|e| layer.syntax_error(e.message(), e.span())).collect();
+        // Recovery stumbles more than once over one mistake; the first word on a line is the useful one.
+        found.sort_by_key(|d| (d.line, d.column));
+        found.dedup_by_key(|d| d.line);
+        match toml::Table::deserialize(toml::Deserializer::from(root)) {
+            Ok(table) => layer.table = table,
+            Err(e) if found.is_empty() => found.push(layer.syntax_error(e.message(), e.span())),
+            Err(_) => {}
+        }
+        (layer, found)
+    }
+
+    /// A layer of environment variables; each key path remembers its variable.
+    pub(super) fn of_environment(table: toml::Table, variables: BTreeMap<KeyPath, String>) -> Self {
+        Self {
+            origin: Origin::Environment,
+            file: "environment".to_owned(),
+            table,
+            text: String::new(),
+            places: BTreeMap::new(),
+            variables,
+        }
+    }
+
+    fn syntax_error(&self, message: &str, span: Option<Range<usize>>) -> Diagnostic {
+        // Where the syntax is broken, nobody knows which line belongs to a password.
+        let secret = self.origin == Origin::Secrets || self.text.contains("password");
+        let mask = if secret { Mask::Values } else { Mask::Urls };
+        let end = self.text.trim_end().len();
+        let span = span.map_or(end..end, |s| s.start.min(end)..s.end);
+        Diagnostic::error(&self.file, message.trim()).at(&self.text, &span, mask)
+    }
+
+    /// Whether this layer says something at `path`.
+    pub(super) fn has(&self, path: &[String]) -> bool {
+        self.places.contains_key(path) || self.variables.keys().any(|p| p.starts_with(path))
+    }
+
+    /// An error at `path`, or at the nearest entry above it that this layer has.
+    pub(super) fn error(&self, path: &[String], part: Part, message: impl Into<String>) -> Diagnostic {
+        let message = message.into();
+        if self.origin == Origin::Environment {
+            let variable = self.variables.iter().find(|(p, _)| p.starts_with(path)).map(|(_, v)| v);
+            let message = variable.map_or(message.clone(), |v| format!("{v}: {message}"));
+            return Diagnostic::error(&self.file, message);
+        }
+        for length in (1..=path.len()).rev() {
+            let Some(place) = self.places.get(&path[..length]) else { continue };
+            let part = if length == path.len() { part } else { Part::Key };
+            let span = if part == Part::Key { &place.key } else { &place.value };
+            return Diagnostic::error(&self.file, message).at(&self.text, span, self.mask(path, span));
+        }
+        Diagnostic::error(&self.file, message)
+    }
+
+    fn mask(&self, path: &[String], span: &Range<usize>) -> Mask {
+        let secret = |path: &[String]| path.last().is_some_and(|key| is_secret(key));
+        let line = |at: usize| self.text[..at.min(self.text.len())].matches('\n').count();
+        let from_line = line(span.start);
+        // A password may share the line, or lie around it, with what the error is about.
+        let nearby = self.places.iter().any(|(p, place)| {
+            secret(p) && (line(place.key.start)..=line(place.value.end)).contains(&from_line)
+        });
+        if self.origin == Origin::Secrets || secret(path) || nearby { Mask::Values } else { Mask::Urls }
+    }
+
+    /// `file:line:col` of a key, for "first defined at …".
+    pub(super) fn place(&self, path: &[String]) -> String {
+        let at = self.error(path, Part::Key, "");
+        match (at.line, at.column) {
+            (Some(line), Some(column)) => format!("{}:{line}:{column}", self.file),
+            _ => self.file.clone(),
+        }
+    }
+
+    /// Line and column order of diagnostics within this layer.
+    pub(super) fn names(&self, diagnostic: &Diagnostic) -> bool {
+        self.file == diagnostic.file
+    }
+}
+
+/// Keys whose values never appear in a message.
+pub(super) fn is_secret(key: &str) -> bool {
+    key == "password"
+}
+
+fn collect_places(table: &DeTable<'_>, path: &mut KeyPath, places: &mut BTreeMap<KeyPath, Place>) {
+    for (key, value) in table {
+        path.push(key.get_ref().to_string());
+        places.insert(path.clone(), Place { key: key.span(), value: value.span() });
+        collect_value(value, path, places);
+        path.pop();
+    }
+}
+
+fn collect_value(value: &Spanned<DeValue<'_>>, path: &mut KeyPath, places: &mut BTreeMap<KeyPath, Place>) {
+    match value.get_ref() {
+        DeValue::Table(table) => collect_places(table, path, places),
+        DeValue::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push(index.to_string());
+                places.insert(path.clone(), Place { key: item.span(), value: item.span() });
+                collect_value(item, path, places);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+impl config::Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn config::Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
+        Ok(self.table.iter().map(|(key, value)| (key.clone(), to_config(value))).collect())
+    }
+}
+
+fn to_config(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(v) => Value::new(None, v.clone()),
+        toml::Value::Integer(v) => Value::new(None, *v),
+        toml::Value::Float(v) => Value::new(None, *v),
+        toml::Value::Boolean(v) => Value::new(None, *v),
+        toml::Value::Datetime(v) => Value::new(None, v.to_string()),
+        toml::Value::Array(items) => Value::new(None, items.iter().map(to_config).collect::<Vec<_>>()),
+        toml::Value::Table(table) => {
+            let map: Map<String, Value> = table.iter().map(|(k, v)| (k.clone(), to_config(v))).collect();
+            Value::new(None, map)
+        }
+    }
+}
+
+/// All layers, the later ones winning: finds the place to blame for a key path.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sources(pub(super) Vec<Layer>);
+
+impl Sources {
+    /// An error at `path` in the last layer that has it.
+    pub(super) fn error(&self, path: &[String], part: Part, message: impl Into<String>) -> Diagnostic {
+        for length in (1..=path.len()).rev() {
+            let layer = self.0.iter().rev().find(|l| l.has(&path[..length]));
+            if let Some(layer) = layer {
+                let part = if length == path.len() { part } else { Part::Key };
+                return layer.error(&path[..length], part, message);
+            }
+        }
+        Diagnostic::error(self.0.first().map_or("configuration", |l| &l.file), message)
+    }
+
+    /// Puts diagnostics into the order of files and lines, and each said once.
+    pub(super) fn sort(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let rank = |d: &Diagnostic| self.0.iter().position(|l| l.names(d)).unwrap_or(self.0.len());
+        diagnostics.sort_by(|a, b| {
+            (rank(a), a.line, a.column)
+                .cmp(&(rank(b), b.line, b.column))
+                .then_with(|| a.message.cmp(&b.message))
+        });
+        diagnostics.dedup();
+    }
+}

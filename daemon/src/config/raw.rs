@@ -1,0 +1,260 @@
+//! The configuration as users write it: one struct per table, every field with its default and its meaning.
+//!
+//! Owns: keys, their types and their documentation (which becomes `vedette schema`). Does not know: whether values
+//! fit together (`check` does). Every field has a default, since each file may hold any part of the whole; what is
+//! needed is demanded after merging.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vedette_core::{Name, Point, Span};
+
+/// A configuration file of Vedette.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "Vedette configuration")]
+pub(super) struct Raw {
+    /// This appliance.
+    pub(super) node: RawNode,
+    /// Where and how models run.
+    pub(super) inference: RawInference,
+    /// Where events go, by name: `[broker.factory]`.
+    pub(super) broker: BTreeMap<String, RawBroker>,
+    /// Cameras, by name: `[camera.gate]`. The name becomes a topic level.
+    pub(super) camera: BTreeMap<String, RawCamera>,
+    /// A file of user names and passwords (TOML, mode 0600), relative to the configuration directory. Read where
+    /// systemd gives no credential `vedette.secrets`. Default: none.
+    pub(super) secrets_file: Option<PathBuf>,
+}
+
+/// This appliance.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RawNode {
+    /// Its name, a topic level. Default: the host name, lower-cased, other characters to `-`, cut at 32.
+    pub(super) id: Option<Name>,
+    /// The IANA time zone of schedules, such as `Europe/Berlin`. Default: the system's.
+    pub(super) time_zone: Option<String>,
+}
+
+/// Where and how models run.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RawInference {
+    /// Execution providers in order of wish; one that is not there falls to the next.
+    pub(super) providers: Vec<Provider>,
+    /// Threads of one inference, 1 to 64. More than 1 helps a single camera at the cost of the others.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) threads: usize,
+    /// Refuse to start (exit 69) where the first provider cannot run the model, instead of falling to the next.
+    pub(super) strict: bool,
+    /// ONNX Runtime's library. Default: searched in `/usr/lib/vedette`, then on the system.
+    pub(super) library: Option<PathBuf>,
+    /// The detector: the stem of a file in `models/manifests`.
+    pub(super) model: String,
+}
+
+impl Default for RawInference {
+    fn default() -> Self {
+        Self {
+            providers: vec![Provider::Cpu],
+            threads: 1,
+            strict: false,
+            library: None,
+            model: "nanodet-g-416".to_owned(),
+        }
+    }
+}
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Provider {
+    /// NVIDIA TensorRT.
+    Tensorrt,
+    /// NVIDIA CUDA.
+    Cuda,
+    /// XNNPACK: ARM cores.
+    Xnnpack,
+    /// Intel OpenVINO.
+    Openvino,
+    /// ONNX Runtime's own kernels.
+    Cpu,
+}
+
+impl Provider {
+    /// As written.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tensorrt => "tensorrt",
+            Self::Cuda => "cuda",
+            Self::Xnnpack => "xnnpack",
+            Self::Openvino => "openvino",
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+/// Where events go.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RawBroker {
+    /// `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, or `embedded`: a small broker inside the daemon,
+    /// 127.0.0.1:1883, for one box. Needed.
+    pub(super) url: Option<String>,
+    /// Wire schemas of the messages.
+    pub(super) dialects: Vec<String>,
+    /// First levels of every topic.
+    pub(super) prefix: String,
+    /// User name. Its place is `vedette.secrets`.
+    pub(super) user: Option<String>,
+    /// Password. Its place is `vedette.secrets`.
+    #[serde(skip_serializing)]
+    pub(super) password: Option<String>,
+    /// Certificates to trust (PEM), for `mqtts`. Default: the system's.
+    pub(super) ca: Option<PathBuf>,
+    /// The daemon's own certificate (PEM), for brokers that ask for one; with `client_key`.
+    pub(super) client_certificate: Option<PathBuf>,
+    /// The key of `client_certificate` (PEM).
+    pub(super) client_key: Option<PathBuf>,
+    /// MQTT client identifier. Default: `vedette-<node>`.
+    pub(super) client_id: Option<String>,
+    /// Longest silence before the broker is asked whether it is still there; 5 s to 18 h.
+    pub(super) keep_alive: Span,
+    /// MQTT version. Default: 5; the embedded broker speaks 3.1.1.
+    pub(super) version: Option<MqttVersion>,
+}
+
+impl Default for RawBroker {
+    fn default() -> Self {
+        Self {
+            url: None,
+            dialects: vec!["vedette".to_owned()],
+            prefix: "vedette".to_owned(),
+            user: None,
+            password: None,
+            ca: None,
+            client_certificate: None,
+            client_key: None,
+            client_id: None,
+            keep_alive: Span::secs(30),
+            version: None,
+        }
+    }
+}
+
+/// A version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+pub enum MqttVersion {
+    /// MQTT 5.
+    #[default]
+    #[serde(rename = "5")]
+    V5,
+    /// MQTT 3.1.1.
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+/// How RTP comes from the camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Within the RTSP connection: no loss, passes firewalls.
+    #[default]
+    Tcp,
+    /// In datagrams.
+    Udp,
+}
+
+impl Transport {
+    /// As written: `tcp` or `udp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One camera.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RawCamera {
+    /// `rtsp://HOST[:554]/PATH`, `rtsps://…` or `file:///…`: the stream that is analysed. Needed.
+    pub(super) url: Option<String>,
+    /// User name. Its place is `vedette.secrets`.
+    pub(super) user: Option<String>,
+    /// Password. Its place is `vedette.secrets`.
+    #[serde(skip_serializing)]
+    pub(super) password: Option<String>,
+    /// How RTP comes from the camera.
+    pub(super) transport: Transport,
+    /// Frames per second that are analysed, 0.2 to 30.
+    #[schemars(range(min = 0.2, max = 30.0))]
+    pub(super) fps: f32,
+    /// The receive pipeline: the stem of a file in `pipelines/descriptions`. Default: chosen by URL and codec.
+    pub(super) pipeline: Option<String>,
+    /// Privacy: polygons that are black before anything else sees the picture; `[x, y]`, 0..1, y down.
+    pub(super) mask: BTreeMap<String, Vec<Point>>,
+    /// Polygons that rules name: three or more `[x, y]`, 0..1 of the picture, y down.
+    pub(super) zone: BTreeMap<String, Vec<Point>>,
+    /// Lines that rules name: two or more `[x, y]`. Direction `in` is from the left to the right of someone who
+    /// walks from the first to the last point.
+    pub(super) line: BTreeMap<String, Vec<Point>>,
+    /// Behaviours to report, by name: `[camera.gate.rule.night]`.
+    pub(super) rule: BTreeMap<String, RuleTable>,
+}
+
+impl Default for RawCamera {
+    fn default() -> Self {
+        Self {
+            url: None,
+            user: None,
+            password: None,
+            transport: Transport::Tcp,
+            fps: 5.0,
+            pipeline: None,
+            mask: BTreeMap::new(),
+            zone: BTreeMap::new(),
+            line: BTreeMap::new(),
+            rule: BTreeMap::new(),
+        }
+    }
+}
+
+/// A rule's table, read twice: what all rules have in common, and what its kind has of its own.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(transparent)]
+pub(super) struct RuleTable(pub(super) toml::Table);
+
+impl JsonSchema for RuleTable {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Rule".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        super::schema::rule(generator)
+    }
+}
+
+/// What a secrets file may hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(title = "Vedette secrets")]
+pub(super) struct RawSecrets {
+    /// Logins of cameras, by name.
+    pub(super) camera: BTreeMap<String, RawLogin>,
+    /// Logins of brokers, by name.
+    pub(super) broker: BTreeMap<String, RawLogin>,
+}
+
+/// A login.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RawLogin {
+    /// User name.
+    pub(super) user: Option<String>,
+    /// Password.
+    pub(super) password: Option<String>,
+}

@@ -1,0 +1,193 @@
+//! The whole pipeline over a file, in lock-step: how users tune rules on their own footage and how every evaluation
+//! is made.
+//!
+//! Owns: the loop file → detector → scene → messages. Does not know: brokers, threads, the host's clock. It is
+//! deterministic: the clock is PTS from a given start, sequence numbers begin at 1, ids come from a generator seeded
+//! with the SHA-256 of file and configuration, and no frame is dropped.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use vedette_analysis::{Lost, Observation, Outcome, Scene, SceneConfig};
+use vedette_core::{Answer, AnswerValue, Event, Frame, IncidentIds, Moment, Pts, Role, View};
+use vedette_ingest::{Descriptions, Fault, FileReader};
+use vedette_models::{Detector, ModelError};
+
+use crate::config;
+use crate::pacer::Pacer;
+
+/// After the end of the file the scene is told that the camera is lost, and ticks for so long, so that open incidents
+/// end by themselves (`camera-lost`).
+const AFTERMATH: u64 = 12;
+
+/// Why a replay ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The file cannot be read or decoded.
+    #[error(transparent)]
+    Ingest(#[from] Fault),
+    /// The detector failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The scene cannot be built.
+    #[error(transparent)]
+    Scene(#[from] vedette_analysis::BuildError),
+    /// The file cannot be read for its checksum.
+    #[error("{path}: {error}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// What a replay did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    /// Frames decoded.
+    pub decoded: u64,
+    /// Frames analysed.
+    pub analysed: u64,
+    /// Events given out.
+    pub events: u64,
+    /// Length of the footage, in seconds of PTS.
+    pub seconds: f64,
+}
+
+/// One camera's configuration run over files.
+pub struct Replay<'a> {
+    /// The camera whose rules apply.
+    pub camera: &'a config::Camera,
+    /// The node's time zone, for schedules.
+    pub time_zone: jiff::tz::TimeZone,
+    /// First 8 hex digits of the configuration's hash; part of the seed.
+    pub config_hash: &'a str,
+    /// The wall time of PTS 0.
+    pub start: Timestamp,
+    /// Pipelines there are.
+    pub descriptions: &'a Descriptions,
+}
+
+/// What happens as a replay goes on.
+pub trait Watch {
+    /// An event, in order.
+    fn event(&mut self, event: Event);
+    /// Progress: seconds of PTS done, and of how many where the file says so.
+    fn progress(&mut self, _done: f64, _of: Option<f64>) {}
+    /// A frame was analysed.
+    fn frame(&mut self, _frame: &Frame, _scene: &Scene) {}
+}
+
+impl Replay<'_> {
+    /// Runs over one file.
+    ///
+    /// # Errors
+    /// The first thing that fails; events until then have been given out.
+    pub fn run(&self, path: &Path, detector: &mut Detector, watch: &mut dyn Watch) -> Result<Summary, ReplayError> {
+        let ids = IncidentIds::seeded(seed(path, self.config_hash)?);
+        let mut scene = Scene::build(self.scene_config(), ids)?;
+        let reader = FileReader::open(path, self.descriptions, &self.camera.masks, self.start)?;
+        let of = reader.duration().map(|d| d.as_secs_f64());
+        let mut run = Run { scene: &mut scene, watch, summary: Summary::default(), answers: Vec::new(), ticked: Pts::ZERO };
+        let mut pacer = Pacer::new(self.camera.fps);
+        let mut last = Moment::of_file(self.start, Pts::ZERO);
+        for frame in reader {
+            let frame = frame?;
+            run.summary.decoded += 1;
+            last = frame.moment();
+            if !pacer.take(last.pts) {
+                continue;
+            }
+            run.tick_until(last);
+            run.step(&frame, detector)?;
+            run.watch.progress(last.pts.secs_f64(), of);
+        }
+        run.finish(last);
+        run.summary.seconds = last.pts.secs_f64();
+        Ok(run.summary)
+    }
+
+    fn scene_config(&self) -> SceneConfig {
+        SceneConfig {
+            camera: self.camera.id.clone(),
+            zones: self.camera.zones.clone(),
+            lines: self.camera.lines.clone(),
+            rules: self.camera.rules.clone(),
+            time_zone: self.time_zone.clone(),
+        }
+    }
+}
+
+struct Run<'a> {
+    scene: &'a mut Scene,
+    watch: &'a mut dyn Watch,
+    summary: Summary,
+    answers: Vec<Answer>,
+    ticked: Pts,
+}
+
+impl Run<'_> {
+    /// Ticks at each full second of PTS up to `moment`.
+    fn tick_until(&mut self, moment: Moment) {
+        while self.ticked + Duration::from_secs(1) <= moment.pts {
+            self.ticked = self.ticked + Duration::from_secs(1);
+            let outcome = self.scene.tick(moment.shifted_to(self.ticked));
+            self.deliver(outcome.events);
+        }
+    }
+
+    fn step(&mut self, frame: &Frame, detector: &mut Detector) -> Result<(), ModelError> {
+        let detections = detector.detect(frame, View::WHOLE)?;
+        let answers = std::mem::take(&mut self.answers);
+        let observation = Observation {
+            frame: Some(frame),
+            aspect: frame.aspect(),
+            detections: Some(&detections),
+            answers: &answers,
+        };
+        let Outcome { events, wants } = self.scene.step(frame.moment(), &observation);
+        self.summary.analysed += 1;
+        self.watch.frame(frame, self.scene);
+        for want in wants {
+            let value = match want.role {
+                Role::Detector => AnswerValue::Detections(detector.detect(frame, want.view)?),
+                _ => AnswerValue::Unavailable,
+            };
+            self.answers.push(Answer { id: want.id, pts: frame.moment().pts, value });
+        }
+        self.deliver(events);
+        Ok(())
+    }
+
+    fn finish(&mut self, last: Moment) {
+        let outcome = self.scene.lost(last, Lost::NoFrames);
+        self.deliver(outcome.events);
+        self.tick_until(last.shifted_to(last.pts + Duration::from_secs(AFTERMATH)));
+    }
+
+    fn deliver(&mut self, events: Vec<Event>) {
+        self.summary.events += events.len() as u64;
+        for event in events {
+            self.watch.event(event);
+        }
+    }
+}
+
+/// SHA-256 of the file's bytes followed by the configuration's hash.
+fn seed(path: &Path, config_hash: &str) -> Result<[u8; 32], ReplayError> {
+    let wrong = |error| ReplayError::Read { path: path.display().to_string(), error };
+    let mut file = std::fs::File::open(path).map_err(wrong)?;
+    let (mut digest, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut chunk).map_err(wrong)? {
+            0 => break,
+            n => digest.update(&chunk[..n]),
+        }
+    }
+    digest.update(config_hash.as_bytes());
+    Ok(digest.finalize().into())
+}

@@ -1,0 +1,157 @@
+//! What GStreamer's messages mean. Pure: the table of `facts` on how `rtspsrc` 1.22 reports what happens to a
+//! camera, as code. Does not know pipelines or threads.
+
+use gstreamer as gst;
+use gstreamer::glib;
+
+use crate::source::Target;
+use crate::{Fault, FaultClass, Transport};
+
+/// What a pipeline had seen when the message came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// A packet came through.
+    pub(crate) packets: bool,
+    /// The camera offered a video stream that is received.
+    pub(crate) video: bool,
+}
+
+/// The class of an error of a receive pipeline. `debug` is what the element adds for developers.
+pub(crate) fn classify(error: &glib::Error, debug: &str, seen: Seen) -> FaultClass {
+    use gst::{CoreError, ResourceError, StreamError};
+    let text = error.message();
+    if let Some(kind) = error.kind::<ResourceError>() {
+        return match kind {
+            ResourceError::NotAuthorized => FaultClass::Auth,
+            ResourceError::NotFound => FaultClass::NotFound,
+            ResourceError::OpenRead | ResourceError::OpenWrite | ResourceError::OpenReadWrite => {
+                if text.contains("Timeout") || debug.contains("Timeout") {
+                    FaultClass::Timeout
+                } else if seen.packets {
+                    FaultClass::Read
+                } else {
+                    FaultClass::Refused
+                }
+            }
+            ResourceError::Settings => FaultClass::Codec,
+            _ => FaultClass::Read,
+        };
+    }
+    if let Some(kind) = error.kind::<StreamError>() {
+        return match kind {
+            StreamError::CodecNotFound | StreamError::WrongType | StreamError::TypeNotFound => FaultClass::Codec,
+            StreamError::Failed if debug.contains("not-linked") || debug.contains("not-negotiated") => {
+                FaultClass::Codec
+            }
+            StreamError::Failed => FaultClass::Read,
+            _ => FaultClass::Undecodable,
+        };
+    }
+    match error.kind::<CoreError>() {
+        Some(CoreError::MissingPlugin) => FaultClass::MissingElement,
+        Some(CoreError::Negotiation | CoreError::Caps | CoreError::Pad) => FaultClass::Codec,
+        _ => FaultClass::Read,
+    }
+}
+
+/// The fault of a class at a camera, in words. `detail` is GStreamer's own text.
+pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: Seen) -> Fault {
+    let at = &target.shown;
+    let (what, remedy) = match class {
+        FaultClass::Refused => (
+            format!("{at} refuses the connection"),
+            "check that the camera is on and that address and port are right".to_owned(),
+        ),
+        FaultClass::Timeout => {
+            (format!("{at} does not answer"), "check power, cable and routing of the camera".to_owned())
+        }
+        FaultClass::Auth if target.user.is_none() => (
+            format!("{at} asks for a login"),
+            "set `user` and `password` of this camera in vedette.secrets".to_owned(),
+        ),
+        FaultClass::Auth => (
+            format!("{at} refuses user and password"),
+            "correct them in vedette.secrets; too many attempts lock some cameras for minutes".to_owned(),
+        ),
+        FaultClass::NotFound => (
+            format!("{at} has no such stream"),
+            "check the path: `vedette probe URL` tries one, the camera's manual has it".to_owned(),
+        ),
+        FaultClass::Codec if !seen.video => (
+            format!("{at} offers no video stream in H.264, H.265 or MJPEG ({detail})"),
+            "choose one of them in the camera's settings".to_owned(),
+        ),
+        FaultClass::Codec if target.transport == Transport::Tcp => (
+            format!("{at} refuses RTP over TCP, or its stream does not fit the pipeline ({detail})"),
+            "set `transport = \"udp\"`, or leave `pipeline` out".to_owned(),
+        ),
+        FaultClass::Codec => (
+            format!("{at} refuses RTP over UDP, or its stream does not fit the pipeline ({detail})"),
+            "set `transport = \"tcp\"`, or leave `pipeline` out".to_owned(),
+        ),
+        FaultClass::Tls => (
+            format!("{at}: {detail}"),
+            "add the camera's authority to /usr/local/share/ca-certificates and run update-ca-certificates, \
+             or use rtsp://"
+                .to_owned(),
+        ),
+        FaultClass::Read if seen.packets => {
+            (format!("{at} closed the connection ({detail})"), "trying again".to_owned())
+        }
+        FaultClass::Read => (
+            format!("{at} accepts connections but gives no answer ({detail})"),
+            "restart the camera if it stays so".to_owned(),
+        ),
+        FaultClass::Ended => (format!("{at} ended the stream"), "trying again".to_owned()),
+        FaultClass::Stalled => (format!("{at} sends nothing more"), "trying again".to_owned()),
+        FaultClass::Undecodable => {
+            (format!("{at} sends no decodable stream ({detail})"), "restart the camera if it stays so".to_owned())
+        }
+        FaultClass::MissingElement => {
+            (format!("{at} needs a plugin that is not installed ({detail})"), "run `vedette doctor`".to_owned())
+        }
+        FaultClass::BadUrl => (format!("{at}: {detail}"), "write it as rtsp://HOST[:PORT]/PATH".to_owned()),
+    };
+    Fault::new(class, what, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gst::{CoreError, ResourceError, StreamError};
+
+    #[test]
+    fn messages_of_rtspsrc_have_a_class() {
+        struct Case(glib::Error, &'static str, bool, FaultClass);
+        let error = |kind: ResourceError, text: &str| glib::Error::new(kind, text);
+        let cases = [
+            Case(error(ResourceError::NotAuthorized, "Unauthorized"), "", false, FaultClass::Auth),
+            Case(error(ResourceError::NotFound, "Not found"), "", false, FaultClass::NotFound),
+            Case(
+                error(ResourceError::OpenReadWrite, "Failed to connect. (Generic error)"),
+                "",
+                false,
+                FaultClass::Refused,
+            ),
+            Case(error(ResourceError::OpenReadWrite, "Could not open"), "", true, FaultClass::Read),
+            Case(
+                error(ResourceError::OpenReadWrite, "Timeout while waiting for server response"),
+                "",
+                false,
+                FaultClass::Timeout,
+            ),
+            Case(error(ResourceError::Read, "Could not receive"), "", false, FaultClass::Read),
+            Case(glib::Error::new(StreamError::CodecNotFound, "No stream"), "", false, FaultClass::Codec),
+            Case(
+                glib::Error::new(StreamError::Failed, "Internal data stream error"),
+                "streaming stopped, reason not-linked (-1)",
+                false,
+                FaultClass::Codec,
+            ),
+            Case(glib::Error::new(CoreError::MissingPlugin, "x"), "", false, FaultClass::MissingElement),
+        ];
+        for Case(error, debug, packets, expected) in cases {
+            assert_eq!(classify(&error, debug, Seen { packets, video: true }), expected, "{error} {debug}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Our own first words with a camera, where `rtspsrc` does not say enough: whether `rtsps` fails by the certificate,
+//! and which login the camera asks for.
+//!
+//! Owns: one TCP connection at a time, with timeouts, that carries no credentials. Does not know: GStreamer, video.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+
+use crate::source::Target;
+
+/// How long each step may take.
+pub(crate) const BUDGET: Duration = Duration::from_secs(3);
+
+/// Bytes of an answer that are read at the most.
+const ANSWER_LIMIT: usize = 16 * 1024;
+
+/// What a camera asks for before it gives a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Login {
+    /// Nothing: anybody on the network can watch.
+    None,
+    /// User and password in the clear (RFC 7617).
+    Basic,
+    /// User and password as a digest (RFC 7616).
+    Digest,
+}
+
+/// Why `rtsps` cannot be spoken with a peer that can be connected to; `None` where it cannot be connected to.
+pub(crate) fn tls_reason(host: &str, port: u16, budget: Duration) -> Option<String> {
+    let stream = connect(host, port, budget).ok()?;
+    Some(match secure(host, stream) {
+        Ok(_) => "its TLS certificate is not trusted: self-signed, out of date or for another name".to_owned(),
+        Err(error) => format!("it does not speak TLS as rtsps needs it ({error})"),
+    })
+}
+
+/// Which login a camera asks for, by a DESCRIBE without one.
+pub(crate) fn login_of(target: &Target, budget: Duration) -> std::io::Result<Login> {
+    let mut stream = connect(&target.host, target.port, budget)?;
+    let request = format!(
+        "DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\nUser-Agent: vedette\r\n\r\n",
+        target.location
+    );
+    let answer = if target.tls {
+        ask(&mut secure(&target.host, stream)?, &request)?
+    } else {
+        ask(&mut stream, &request)?
+    };
+    Ok(login_in(&answer))
+}
+
+fn login_in(answer: &str) -> Login {
+    let schemes: Vec<String> = answer
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("www-authenticate"))
+        .map(|(_, value)| value.trim().to_ascii_lowercase())
+        .collect();
+    if schemes.iter().any(|s| s.starts_with("digest")) {
+        Login::Digest
+    } else if schemes.iter().any(|s| s.starts_with("basic")) {
+        Login::Basic
+    } else {
+        Login::None
+    }
+}
+
+fn connect(host: &str, port: u16, budget: Duration) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, budget) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(budget))?;
+                stream.set_write_timeout(Some(budget))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Sends a request and reads the head of the answer.
+fn ask(stream: &mut (impl Read + Write), request: &str) -> std::io::Result<String> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let (mut answer, mut chunk) = (Vec::new(), [0; 2048]);
+    while answer.len() < ANSWER_LIMIT && !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut chunk)? {
+            0 => break,
+            n => answer.extend_from_slice(&chunk[..n]),
+        }
+    }
+    if !answer.starts_with(b"RTSP/") {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "no RTSP answer"));
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Completes a TLS handshake without judging the certificate: no credentials go over this connection.
+fn secure(host: &str, mut stream: TcpStream) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let other = std::io::Error::other::<rustls::Error>;
+    let config = ClientConfig::builder_with_provider(Arc::<CryptoProvider>::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(algorithms)))
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// Takes every certificate: whether TLS is spoken is the question here; whether to trust it is `rtspsrc`'s.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_login_offered_counts() {
+        struct Case(&'static str, Login);
+        let cases = [
+            Case("RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n", Login::None),
+            Case("RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n", Login::Basic),
+            Case(
+                "RTSP/1.0 401 No\r\nwww-authenticate: Basic realm=\"x\"\r\nWWW-Authenticate: Digest realm=\"x\"\r\n",
+                Login::Digest,
+            ),
+        ];
+        for Case(answer, expected) in cases {
+            assert_eq!(login_in(answer), expected, "{answer}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A camera's address: what is accepted, and how credentials in it are kept out of sight.
+
+use std::fmt;
+
+use url::Url;
+use vedette_core::{CameraId, Secret, secret::redacted};
+
+use crate::{Fault, FaultClass};
+
+/// How RTP reaches us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Interleaved in the RTSP connection: passes every firewall, loses nothing. The default.
+    #[default]
+    Tcp,
+    /// Datagrams: for servers that refuse TCP.
+    Udp,
+}
+
+impl Transport {
+    /// As in configuration and in `rtspsrc protocols=`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One camera to receive from.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Its name, for threads and log lines.
+    pub camera: CameraId,
+    /// `rtsp://` or `rtsps://` (also `rtspt://` and `rtspu://`, which name the transport).
+    pub url: String,
+    /// Wins over a user in the address.
+    pub user: Option<String>,
+    /// Wins over a password in the address.
+    pub password: Option<Secret>,
+    /// TCP unless said otherwise.
+    pub transport: Transport,
+    /// A description of kind `receive` or `source`; by the codec where absent.
+    pub pipeline: Option<String>,
+}
+
+/// A checked address, its credentials apart from it.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// Without credentials.
+    pub(crate) location: String,
+    /// Without credentials and query: for messages.
+    pub(crate) shown: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    pub(crate) transport: Transport,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Target {
+    /// Checks the address of a camera.
+    pub(crate) fn new(config: &SourceConfig) -> Result<Self, Fault> {
+        let shown = redacted(&config.url);
+        let wrong = |what: String, remedy: &str| Fault::new(FaultClass::BadUrl, what, remedy);
+        let example = "write it as rtsp://HOST[:PORT]/PATH";
+        let mut url =
+            Url::parse(&config.url).map_err(|error| wrong(format!("`{shown}` is no address: {error}"), example))?;
+        let (scheme, transport) = match url.scheme() {
+            "rtsp" | "rtsps" => (url.scheme().to_owned(), config.transport),
+            "rtspt" => ("rtsp".to_owned(), Transport::Tcp),
+            "rtspu" => ("rtsp".to_owned(), Transport::Udp),
+            "file" => {
+                return Err(wrong(format!("`{shown}` is a file, not a camera"), "use `vedette replay FILE` for files"));
+            }
+            other => {
+                let remedy = "cameras are received by rtsp:// or rtsps://";
+                return Err(wrong(format!("`{shown}`: cannot receive `{other}`"), remedy));
+            }
+        };
+        let host = match url.host_str() {
+            Some(host) if !host.is_empty() => host.trim_matches(['[', ']']).to_owned(),
+            _ => return Err(wrong(format!("`{shown}` has no host"), example)),
+        };
+        let user = config.user.clone().or_else(|| (!url.username().is_empty()).then(|| unescaped(url.username())));
+        let password = config.password.clone().or_else(|| url.password().map(|p| Secret::new(unescaped(p))));
+        let tls = scheme == "rtsps";
+        let port = url.port().unwrap_or(if tls { 322 } else { 554 });
+        let stripped = url.set_username("").is_ok() && url.set_password(None).is_ok();
+        if !stripped {
+            return Err(wrong(format!("`{shown}` cannot hold credentials"), "set `user` and `password` instead"));
+        }
+        // `Url::set_scheme` refuses some pairs of schemes; the text after the scheme is the same for all.
+        let location = format!("{scheme}{}", &url.as_str()[url.scheme().len()..]);
+        Ok(Self { shown: redacted(&location), location, host, port, tls, transport, user, password })
+    }
+}
+
+/// Undoes `%41`; leaves what is no escape as it stands.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).filter(|_| first == b'%').and_then(|h| std::str::from_utf8(h).ok());
+        if let Some(value) = hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
+            bytes.push(value);
+            rest = &tail[2..];
+        } else {
+            bytes.push(first);
+            rest = tail;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> SourceConfig {
+        SourceConfig {
+            camera: CameraId::new("gate").unwrap(),
+            url: url.into(),
+            user: None,
+            password: None,
+            transport: Transport::Tcp,
+            pipeline: None,
+        }
+    }
+
+    #[test]
+    fn credentials_leave_the_address() {
+        let target = Target::new(&config("rtsp://admin:p%40ss%zz@10.0.0.1/a?channel=1&subtype=0")).unwrap();
+        assert_eq!(target.location, "rtsp://10.0.0.1/a?channel=1&subtype=0");
+        assert_eq!((target.host.as_str(), target.port, target.tls), ("10.0.0.1", 554, false));
+        assert_eq!(target.user.as_deref(), Some("admin"));
+        assert_eq!(target.password.as_ref().map(Secret::reveal), Some("p@ss%zz"));
+        assert!(!format!("{target:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn configured_credentials_win_and_schemes_name_transports() {
+        let with = SourceConfig { user: Some("me".into()), ..config("rtspu://you@cam/x") };
+        let target = Target::new(&with).unwrap();
+        assert_eq!((target.user.as_deref(), target.transport), (Some("me"), Transport::Udp));
+        assert_eq!(target.location, "rtsp://cam/x");
+        let tls = Target::new(&config("rtsps://[fe80::1]:8322/x")).unwrap();
+        assert_eq!((tls.host.as_str(), tls.port, tls.tls), ("fe80::1", 8322, true));
+    }
+
+    #[test]
+    fn other_addresses_are_refused_without_giving_secrets_away() {
+        for url in ["", "10.0.0.1/a", "http://a:geheim@b/", "file:///a.mp4", "rtsp://", "rtsp:///x", "rtsp://u:geheim@:99999/"] {
+            let fault = Target::new(&config(url)).expect_err(url);
+            assert_eq!(fault.class, FaultClass::BadUrl, "{url}");
+            assert!(!fault.to_string().contains("geheim"), "{fault}");
+        }
+        assert!(Target::new(&config("file:///a.mp4")).unwrap_err().remedy.contains("replay"));
+    }
+}
