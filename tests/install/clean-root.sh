@@ -3,7 +3,7 @@
 # Rust toolchain. The network is the host's, so that registries are reached; all else is thrown away at the end.
 #
 # usage: clean-root.sh [COMMAND…]      default: ./dev demo --seconds 60 --jsonl
-#        clean-root.sh sh -c './dev demo --seconds 60 && time ./dev demo --seconds 10'      cold, then warm
+#        clean-root.sh bash -c 'time ./dev demo --seconds 10; time ./dev demo --seconds 10'   cold, then warm
 #
 # Only what is committed takes part. The test data stand beside the clone, read-only, if they stand beside this one.
 set -eu
