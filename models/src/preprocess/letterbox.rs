@@ -1,0 +1,204 @@
+//! Where the picture lies in the network's input, and the way back for boxes.
+
+use vedette_core::{BBox, Rotation, View};
+
+use super::swaps_sides;
+use super::color::Target;
+
+/// The part of the input that shows the picture. Rows and columns of the picture are those **before** it is turned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Letterbox {
+    input: (usize, usize),
+    /// Left, top, width and height in the input, after turning.
+    content: [usize; 4],
+    /// The part of the frame shown, in luma pixels: x from, to; y from, to.
+    source: [[f64; 2]; 2],
+    size: (u32, u32),
+    rotation: Rotation,
+}
+
+/// A view without area, or wholly outside the picture.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("the view {0:?} shows nothing of the picture: it must have an area within 0..1")]
+pub struct EmptyView(pub BBox);
+
+impl Letterbox {
+    /// Fits the view of a frame of `size` luma pixels, each `pixel_aspect` times as wide as high, into `input`
+    /// (width, height): as large as it goes with its proportions kept, centred.
+    pub fn new(
+        size: (u32, u32),
+        pixel_aspect: f32,
+        view: View,
+        input: (usize, usize),
+    ) -> Result<Self, EmptyView> {
+        let region = view.region.clipped();
+        // NaN slips through minima and maxima: looked at before clipping.
+        let finite = <[f32; 4]>::from(view.region).iter().all(|v| v.is_finite());
+        if !finite || region.area() <= 0.0 {
+            return Err(EmptyView(view.region));
+        }
+        let span = |from: f32, to: f32, pixels: u32| [f64::from(from), f64::from(to)].map(|v| v * f64::from(pixels));
+        let source = [span(region.x0, region.x1, size.0), span(region.y0, region.y1, size.1)];
+        let length = |[from, to]: [f64; 2]| to - from;
+        // Beyond 8 no camera goes; the bound keeps the factors of both axes within what the taps are made for.
+        let aspect = f64::from(pixel_aspect.clamp(0.125, 8.0));
+        let mut shown = (length(source[0]) * aspect, length(source[1]));
+        if swaps_sides(view.rotation) {
+            shown = (shown.1, shown.0);
+        }
+        let scale = (input.0 as f64 / shown.0).min(input.1 as f64 / shown.1);
+        let fit = |length: f64, limit: usize| ((length * scale).round() as usize).clamp(1, limit.max(1));
+        let (width, height) = (fit(shown.0, input.0), fit(shown.1, input.1));
+        let content = [(input.0 - width) / 2, (input.1 - height) / 2, width, height];
+        Ok(Self { input, content, source, size, rotation: view.rotation })
+    }
+
+    /// The part of the frame shown, in luma pixels: [x from, to], [y from, to].
+    pub(super) fn source(&self) -> [[f64; 2]; 2] {
+        self.source
+    }
+
+    /// Columns of the resampled picture before it is turned.
+    pub(super) fn columns(&self) -> usize {
+        if swaps_sides(self.rotation) { self.content[3] } else { self.content[2] }
+    }
+
+    /// Rows of the resampled picture before it is turned.
+    pub(super) fn rows(&self) -> usize {
+        if swaps_sides(self.rotation) { self.content[2] } else { self.content[3] }
+    }
+
+    /// Where the pixels of a row go.
+    pub(super) fn target(&self, row: usize) -> Target {
+        let [left, top, width, height] = self.content;
+        let (pixel, line) = (3, 3 * self.input.0 as isize);
+        let (x, y, step) = match self.rotation {
+            Rotation::None => (left, top + row, pixel),
+            Rotation::Half => (left + width - 1, top + height - 1 - row, -pixel),
+            Rotation::Clockwise90 => (left + width - 1 - row, top, line),
+            Rotation::CounterClockwise90 => (left + row, top + height - 1, -line),
+        };
+        Target { first: 3 * (y * self.input.0 + x), step }
+    }
+
+    /// Fills what the picture leaves.
+    pub(super) fn pad(&self, output: &mut [u8], value: u8) {
+        let [left, top, width, height] = self.content;
+        for (y, line) in output.chunks_exact_mut(3 * self.input.0).enumerate() {
+            if y < top || y >= top + height {
+                line.fill(value);
+            } else {
+                line[..3 * left].fill(value);
+                line[3 * (left + width)..].fill(value);
+            }
+        }
+    }
+
+    /// A box in input pixels (left, top, right, bottom) as 0..1 of the whole, unturned picture, cut at its borders.
+    pub fn to_picture(&self, [x0, y0, x1, y1]: [f32; 4]) -> BBox {
+        let (a, b) = (self.unturned(f64::from(x0), f64::from(y0)), self.unturned(f64::from(x1), f64::from(y1)));
+        let order = |p: f64, q: f64| if p <= q { (p as f32, q as f32) } else { (q as f32, p as f32) };
+        let ((x0, x1), (y0, y1)) = (order(a.0, b.0), order(a.1, b.1));
+        BBox { x0, y0, x1, y1 }.clipped()
+    }
+
+    /// A box of the picture in input pixels: the inverse of [`Letterbox::to_picture`] within the view.
+    pub fn to_input(&self, of: BBox) -> [f32; 4] {
+        let (a, b) = (self.turned(of.x0, of.y0), self.turned(of.x1, of.y1));
+        [a.0.min(b.0), a.1.min(b.1), a.0.max(b.0), a.1.max(b.1)].map(|v| v as f32)
+    }
+
+    fn unturned(&self, x: f64, y: f64) -> (f64, f64) {
+        let [left, top, width, height] = self.content.map(|v| v as f64);
+        let (u, v) = ((x - left) / width, (y - top) / height);
+        let (u, v) = match self.rotation {
+            Rotation::None => (u, v),
+            Rotation::Half => (1.0 - u, 1.0 - v),
+            Rotation::Clockwise90 => (v, 1.0 - u),
+            Rotation::CounterClockwise90 => (1.0 - v, u),
+        };
+        let [[x0, x1], [y0, y1]] = self.source;
+        ((x0 + u * (x1 - x0)) / f64::from(self.size.0), (y0 + v * (y1 - y0)) / f64::from(self.size.1))
+    }
+
+    fn turned(&self, x: f32, y: f32) -> (f64, f64) {
+        let [[x0, x1], [y0, y1]] = self.source;
+        let u = (f64::from(x) * f64::from(self.size.0) - x0) / (x1 - x0);
+        let v = (f64::from(y) * f64::from(self.size.1) - y0) / (y1 - y0);
+        let (u, v) = match self.rotation {
+            Rotation::None => (u, v),
+            Rotation::Half => (1.0 - u, 1.0 - v),
+            Rotation::Clockwise90 => (1.0 - v, u),
+            Rotation::CounterClockwise90 => (v, 1.0 - u),
+        };
+        let [left, top, width, height] = self.content.map(|v| v as f64);
+        (left + u * width, top + v * height)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TURNS: [Rotation; 4] =
+        [Rotation::None, Rotation::Clockwise90, Rotation::Half, Rotation::CounterClockwise90];
+
+    fn view(region: [f32; 4], rotation: Rotation) -> View {
+        View { region: region.into(), rotation }
+    }
+
+    #[test]
+    fn proportions_are_kept_and_the_picture_is_centred() {
+        struct Case((u32, u32), f32, Rotation, [usize; 4]);
+        let cases = [
+            Case((1920, 1080), 1.0, Rotation::None, [0, 91, 416, 234]),
+            Case((1920, 1080), 1.0, Rotation::Clockwise90, [91, 0, 234, 416]),
+            // PAL as 16:9.
+            Case((704, 576), 16.0 / 11.0, Rotation::None, [0, 91, 416, 234]),
+            Case((416, 416), 1.0, Rotation::Half, [0, 0, 416, 416]),
+            Case((4000, 2), 1.0, Rotation::None, [0, 207, 416, 1]),
+        ];
+        for Case(size, aspect, rotation, content) in cases {
+            let found = Letterbox::new(size, aspect, view([0.0, 0.0, 1.0, 1.0], rotation), (416, 416)).unwrap();
+            assert_eq!(found.content, content, "{size:?} {rotation:?}");
+        }
+    }
+
+    #[test]
+    fn a_view_of_nothing_is_refused() {
+        for region in [[0.5, 0.5, 0.5, 0.9], [1.1, 0.0, 1.5, 1.0], [f32::NAN; 4], [0.9, 0.0, 0.1, 1.0]] {
+            let refused = Letterbox::new((64, 64), 1.0, view(region, Rotation::None), (32, 32));
+            assert!(refused.is_err(), "{region:?}");
+        }
+    }
+
+    #[test]
+    fn clockwise_moves_the_top_left_corner_to_the_right() {
+        let square = Letterbox::new((64, 64), 1.0, view([0.0, 0.0, 1.0, 1.0], Rotation::Clockwise90), (64, 64));
+        let seen = square.unwrap().to_input(BBox { x0: 0.0, y0: 0.0, x1: 0.25, y1: 0.125 });
+        assert_eq!(seen, [56.0, 0.0, 64.0, 16.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn boxes_come_back_where_they_were(
+            w in 1u32..5000, h in 1u32..5000, aspect in 0.3f32..3.0, turn in 0usize..4,
+            region in (0f32..0.5, 0f32..0.5, 0.55f32..1.0, 0.55f32..1.0),
+            at in (0f32..0.5, 0f32..0.5, 0.5f32..1.0, 0.5f32..1.0),
+        ) {
+            let view = view([region.0, region.1, region.2, region.3], TURNS[turn]);
+            let letterbox = Letterbox::new((w, h), aspect, view, (416, 320)).unwrap();
+            let place = |from: f32, to: f32, share: f32| from + (to - from) * share;
+            let of = BBox {
+                x0: place(region.0, region.2, at.0), y0: place(region.1, region.3, at.1),
+                x1: place(region.0, region.2, at.2), y1: place(region.1, region.3, at.3),
+            };
+            let back = letterbox.to_picture(letterbox.to_input(of));
+            for (a, b) in <[f32; 4]>::from(of).iter().zip(<[f32; 4]>::from(back)) {
+                // Input pixels are f32: what is left is their rounding, over a content that may be one pixel high.
+                prop_assert!((a - b).abs() < 1e-4, "{of:?} {back:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Opening a session: who shall run which file, and what happens when somebody will not.
+//!
+//! Owns: the order of wish and its fall-back. Does not know: frames, boxes, who really runs what (`profile.rs`).
+
+use std::path::Path;
+
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+
+use crate::detector::ModelError;
+use crate::manifest::{FormFile, Manifest};
+use crate::profile::Registration;
+use crate::provider::{Form, Provider};
+use crate::runtime::Runtime;
+
+/// What [`open`] is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub runtime: &'static Runtime,
+    pub manifest: &'a Manifest,
+    pub providers: &'a [Provider],
+    pub threads: usize,
+    pub strict: bool,
+}
+
+/// A session with how it came about.
+pub(crate) struct Opened {
+    pub session: Session,
+    pub form: Form,
+    pub sha256: String,
+    pub bytes: Vec<u8>,
+    /// Those that the session was built with, in order; the CPU provider is always behind them.
+    pub providers: Vec<Provider>,
+    pub registrations: Vec<Registration>,
+}
+
+/// Opens the model's file for the first provider of the wish that takes it. Each that does not is logged once and the
+/// next one tried; the CPU provider ends every list. `strict` makes the first refusal an error.
+pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
+    let mut registrations = Vec::new();
+    let mut refuse = |provider: Provider, reason: String| {
+        if wish.strict {
+            let model = wish.manifest.name().to_owned();
+            return Err(ModelError::Provider { model, provider, reason });
+        }
+        log::warn!(model = wish.manifest.name(), provider = provider.name();
+            "{}: provider {provider} is not used: {reason}", wish.manifest.name());
+        registrations.push(Registration { provider, refused: Some(reason) });
+        Ok(())
+    };
+    // One form each: of the providers behind the first only those that run the same form join its session.
+    for (at, &provider) in wish.providers.iter().enumerate() {
+        let Some((form, file)) = wish.manifest.form(provider) else {
+            let wanted: Vec<_> = provider.forms().iter().map(|f| f.name()).collect();
+            refuse(provider, format!("the manifest lists no form that it runs well ({})", wanted.join(", ")))?;
+            continue;
+        };
+        if provider == Provider::Cpu {
+            break;
+        }
+        let bytes = match wish.manifest.bytes(file) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                refuse(provider, error.to_string())?;
+                continue;
+            }
+        };
+        match with(wish, &wish.providers[at..], form, &bytes) {
+            Ok((session, joined)) => return Ok(finish(session, joined, form, file, bytes, registrations)),
+            Err(reason) => refuse(provider, reason)?,
+        }
+    }
+    let (form, file) = wish.manifest.form(Provider::Cpu).ok_or_else(|| {
+        let model = wish.manifest.name().to_owned();
+        let reason = "the manifest lists no form that it runs well".to_owned();
+        ModelError::Provider { model, provider: Provider::Cpu, reason }
+    })?;
+    let bytes = wish.manifest.bytes(file)?;
+    let model = wish.manifest.name();
+    let session = build(wish, &bytes, None, |_| Ok(()))
+        .map_err(|reason| ModelError::Load { model: model.to_owned(), file: file.file.clone(), reason })?;
+    Ok(finish(session, vec![Provider::Cpu], form, file, bytes, registrations))
+}
+
+fn finish(
+    session: Session,
+    providers: Vec<Provider>,
+    form: Form,
+    file: &FormFile,
+    bytes: Vec<u8>,
+    mut registrations: Vec<Registration>,
+) -> Opened {
+    registrations.extend(providers.iter().map(|&provider| Registration { provider, refused: None }));
+    Opened { session, form, sha256: file.sha256.clone(), bytes, providers, registrations }
+}
+
+/// A session with the first of `providers`, and those of the others that take the same form and register.
+fn with(
+    wish: Wish<'_>,
+    providers: &[Provider],
+    form: Form,
+    bytes: &[u8],
+) -> Result<(Session, Vec<Provider>), String> {
+    let mut joined = Vec::new();
+    let session = build(wish, bytes, None, |builder| {
+        for &provider in providers {
+            let first = joined.is_empty();
+            if !first && wish.manifest.form(provider).map(|(f, _)| f) != Some(form) {
+                continue;
+            }
+            match provider.register(builder, wish.threads) {
+                Ok(()) => joined.push(provider),
+                Err(reason) if first => return Err(reason),
+                Err(reason) => log::info!(provider = provider.name(); "{provider} does not join: {reason}"),
+            }
+        }
+        Ok(())
+    })?;
+    Ok((session, joined))
+}
+
+/// The same session again, writing a profile to files that begin with `profile`.
+pub(crate) fn profiled(wish: Wish<'_>, opened: &Opened, profile: &Path) -> Result<Session, String> {
+    build(wish, &opened.bytes, Some(profile), |builder| {
+        opened.providers.iter().try_for_each(|provider| provider.register(builder, wish.threads))
+    })
+}
+
+/// Intra-op threads as wished, spinning off (it costs 2.5 to 7 times the CPU at camera rates), all optimisations
+/// (without them int8 runs 5 times slower).
+fn build(
+    wish: Wish<'_>,
+    bytes: &[u8],
+    profile: Option<&Path>,
+    register: impl FnOnce(&mut SessionBuilder) -> Result<(), String>,
+) -> Result<Session, String> {
+    let prepare = || -> ort::Result<SessionBuilder> {
+        let builder = Session::builder(wish.runtime.environment())?
+            .with_intra_threads(wish.threads.max(1))?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_log_id(wish.manifest.name())?;
+        match profile {
+            Some(path) => Ok(builder.with_profiling(path)?),
+            None => Ok(builder),
+        }
+    };
+    let reason = |error: ort::Error| error.to_string().trim().replace('\n', " ");
+    let mut builder = prepare().map_err(reason)?;
+    register(&mut builder)?;
+    builder.commit_from_memory(bytes).map_err(reason)
+}
