@@ -1,1 +1,5 @@
 //! See ARCHITECTURE.md.
+
+pub mod outbox;
+pub mod sinks;
+pub mod wire;
