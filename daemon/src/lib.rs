@@ -1,8 +1,25 @@
-//! See ARCHITECTURE.md.
+//! The service and its command line: everything that touches the outside but cameras and models. Begin with
+//! ARCHITECTURE.md beside this crate's manifest.
 #![deny(unsafe_code)]
 
+pub mod camera;
+pub mod cli;
 pub mod config;
+pub mod counters;
+pub mod events_eval;
+pub mod exit;
+pub mod infer;
 pub mod logging;
+pub mod node;
+pub mod outbox;
+pub mod pacer;
 #[allow(unsafe_code)] // announced in its first line
 pub mod process_env;
+pub mod random;
+pub mod replay;
+pub mod service;
 pub mod share;
+pub mod sinks;
+pub mod time_sync;
+pub mod usage;
+pub mod wire;

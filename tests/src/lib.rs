@@ -1,8 +1,13 @@
 //! The test harness: real peers that tests start, command and stop.
 //!
-//! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]). Does not know: what the tests
-//! assert. The scenarios and assertions stand in `tests/it`.
+//! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
+//! subscribes to it ([`subscriber`]) and what is in between ([`proxy`]), and the judge of messages ([`schemas`]).
+//! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
 #![forbid(unsafe_code)]
 
 pub mod clips;
+pub mod mosquitto;
+pub mod proxy;
+pub mod schemas;
+pub mod subscriber;
 pub mod testcam;

@@ -1,0 +1,108 @@
+//! Between the rules and the brokers: an event that [`Outbox::append`] answered for is produced, numbered and frozen
+//! as bytes; it stays for every sink until that sink has acknowledged it.
+//!
+//! Owns: sequence numbers, the epoch, what is not delivered yet. Does not know: MQTT, topics' prefixes, cameras'
+//! threads. Payloads are frozen once per dialect at `append` ([`crate::wire::Encoder`]); a sink picks those of the
+//! dialects that it speaks, and adds prefix and node to the topic, which are no part of the payload.
+
+pub mod memory;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use uuid::Uuid;
+use vedette_core::{CameraId, Event, Name, Severity};
+
+use crate::wire::ModelStamp;
+
+pub use memory::MemoryOutbox;
+
+/// Why the outbox does not open, or an event is not produced.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The directory cannot be made or written.
+    #[error(
+        "state directory {path}: {source}; give the daemon's user write access to it, or name another with --state"
+    )]
+    Directory {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Somebody else has it open.
+    #[error(
+        "state directory {0} is in use by another vedette: stop that one, or name another directory with --state"
+    )]
+    InUse(PathBuf),
+    /// [`Outbox::close`] came first.
+    #[error("the outbox is closed: the daemon stops")]
+    Closed,
+}
+
+/// One frozen message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// The dialect it is written in.
+    pub dialect: &'static str,
+    /// Its topic below `<prefix>/<node>`.
+    pub topic: String,
+    /// Its bytes; the same at every re-send.
+    pub payload: Bytes,
+}
+
+/// One produced event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number: grows from event to event within an epoch, over restarts too.
+    pub seq: u64,
+    /// The camera; none for events of the node. Order is kept per camera.
+    pub camera: Option<CameraId>,
+    /// How urgent it is: what a full outbox drops first.
+    pub severity: Severity,
+    /// One message for each dialect.
+    pub messages: Vec<Frozen>,
+}
+
+/// Where produced events wait for their sinks. Every call is short and none waits for a sink.
+pub trait Outbox: Send + Sync {
+    /// Produces an event: when this returns `Ok(seq)`, the event has its number and its bytes and is queued for every
+    /// attached sink. `latency` is from capture to now; none where the clocks cannot tell.
+    ///
+    /// # Errors
+    /// The event is not produced.
+    fn append(&self, event: Event, latency: Option<Duration>) -> Result<u64, OutboxError>;
+
+    /// From now on events are kept for `sink`; does nothing where it is attached already.
+    fn attach(&self, sink: &Name);
+
+    /// Forgets `sink` and what waits for it.
+    fn detach(&self, sink: &Name);
+
+    /// The first event for `sink` with a number above `after` that it has not acknowledged.
+    fn next(&self, sink: &Name, after: u64) -> Option<Arc<Stored>>;
+
+    /// `sink` has delivered `seq`: it is not offered to it again.
+    fn ack(&self, sink: &Name, seq: u64);
+
+    /// How many events wait for `sink`.
+    fn depth(&self, sink: &Name) -> usize;
+
+    /// How many events for `sink` the bound has dropped since the start.
+    fn dropped(&self, sink: &Name) -> u64;
+
+    /// Changes with every append: what a sink's task waits on. The value is the last number given.
+    fn subscribe(&self) -> watch::Receiver<u64>;
+
+    /// The store's identity: consumers de-duplicate on (node, epoch, seq).
+    fn epoch(&self) -> Uuid;
+
+    /// Events from here on carry another configuration or model.
+    fn restamp(&self, config: String, model: ModelStamp);
+
+    /// No event comes after this; what is to survive is saved.
+    fn close(&self);
+}

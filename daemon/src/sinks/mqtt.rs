@@ -1,0 +1,264 @@
+//! One broker: its settings, and the handle of the worker that serves it.
+//!
+//! Owns: settings, starting and stopping. Does not know: packets (`link`), what is sent when (`session`).
+
+mod link;
+mod session;
+mod tls;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use vedette_core::{Name, Secret, Span};
+
+use super::{SinkDeps, SinkStatus};
+use crate::outbox::Outbox;
+use crate::wire::{self, Dialect};
+
+/// Which MQTT is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Version {
+    /// MQTT 3.1.1: the broker cannot say that it refuses a message.
+    V3,
+    /// MQTT 5.
+    #[default]
+    V5,
+}
+
+/// Where a broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or IP address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Whether the connection is encrypted, and the broker's certificate checked.
+    pub tls: bool,
+}
+
+impl Address {
+    /// The broker inside the daemon.
+    pub fn embedded(port: u16) -> Self {
+        Self { host: "127.0.0.1".to_owned(), port, tls: false }
+    }
+
+    /// Reads `mqtt://HOST[:1883]` or `mqtts://HOST[:8883]`.
+    ///
+    /// # Errors
+    /// Another scheme, or no host.
+    pub fn parse(text: &str) -> Result<Self, SinkError> {
+        let wrong = || SinkError::Url(vedette_core::secret::redacted(text));
+        let url = url::Url::parse(text).map_err(|_| wrong())?;
+        let (tls, port) = match url.scheme() {
+            "mqtt" => (false, 1883),
+            "mqtts" => (true, 8883),
+            _ => return Err(wrong()),
+        };
+        let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(wrong)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { host, port: url.port().unwrap_or(port), tls })
+    }
+}
+
+/// Why a broker's settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// Not a broker's URL.
+    #[error("`{0}` is not a broker's URL: write mqtt://HOST, mqtts://HOST or embedded")]
+    Url(String),
+    /// A dialect that does not exist.
+    #[error("broker {broker}: no dialect `{dialect}`; there are: {known}", known = known_dialects())]
+    Dialect {
+        /// Whose.
+        broker: Name,
+        /// What was asked for.
+        dialect: String,
+    },
+    /// A prefix that cannot stand in a topic.
+    #[error("broker {broker}: prefix `{prefix}` cannot begin a topic: use levels without + # and $, such as site/area")]
+    Prefix {
+        /// Whose.
+        broker: Name,
+        /// What was asked for.
+        prefix: String,
+    },
+}
+
+fn known_dialects() -> String {
+    wire::DIALECTS.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// The settings of one broker.
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    /// Its name in the configuration.
+    pub id: Name,
+    /// Where it is.
+    pub address: Address,
+    /// Which MQTT it speaks. Default 5.
+    pub version: Version,
+    /// First levels of every topic. Default `vedette`.
+    pub prefix: String,
+    /// Which wire schemas it gets. Default `vedette`.
+    pub dialects: Vec<String>,
+    /// Who the daemon is.
+    pub user: Option<String>,
+    /// And how it proves it.
+    pub password: Option<Secret>,
+    /// Certificates to trust (PEM), instead of the system's. Read at every connection, so that they may be renewed.
+    pub ca: Option<PathBuf>,
+    /// The daemon's own certificate (PEM) and
+    pub client_certificate: Option<PathBuf>,
+    /// its key (PEM); both or none.
+    pub client_key: Option<PathBuf>,
+    /// MQTT client identifier; one session of a name at a time. Default `vedette-<node>`.
+    pub client_id: String,
+    /// Longest silence before the broker is asked whether it is there; at least 5 s. Default 30 s.
+    pub keep_alive: Span,
+}
+
+impl MqttConfig {
+    /// The defaults, for a broker at `address`.
+    pub fn new(id: Name, address: Address, node: &Name) -> Self {
+        Self {
+            id,
+            address,
+            version: Version::default(),
+            prefix: "vedette".to_owned(),
+            dialects: vec!["vedette".to_owned()],
+            user: None,
+            password: None,
+            ca: None,
+            client_certificate: None,
+            client_key: None,
+            client_id: format!("vedette-{node}"),
+            keep_alive: Span::secs(30),
+        }
+    }
+
+    fn dialects(&self) -> Result<Vec<&'static dyn Dialect>, SinkError> {
+        let unknown = |d: &String| SinkError::Dialect { broker: self.id.clone(), dialect: d.clone() };
+        self.dialects.iter().map(|d| wire::dialect(d).ok_or_else(|| unknown(d))).collect()
+    }
+
+    /// Starts the worker; never waits for the broker.
+    ///
+    /// # Errors
+    /// A dialect that does not exist, a prefix that cannot stand in a topic.
+    pub fn build(self, deps: SinkDeps) -> Result<RunningSink, SinkError> {
+        let dialects = self.dialects()?;
+        let wrong = |level: &str| level.is_empty() || level.contains(['+', '#', '\0']);
+        if self.prefix.starts_with('$') || self.prefix.split('/').any(wrong) {
+            return Err(SinkError::Prefix { broker: self.id, prefix: self.prefix });
+        }
+        deps.outbox.attach(&self.id);
+        let status = Arc::new(Status(Mutex::default()));
+        let (stop, stopped) = watch::channel(None);
+        let (ended, end) = mpsc::channel();
+        let (id, outbox, runtime) = (self.id.clone(), Arc::clone(&deps.outbox), deps.runtime.clone());
+        let worker = worker::Worker::new(self, dialects, deps, Arc::clone(&status), stopped);
+        let task = runtime.spawn(async move {
+            let clean = worker.run().await;
+            let _ = ended.send(clean);
+        });
+        Ok(RunningSink { id, outbox, status, stop, end, task })
+    }
+}
+
+/// What worker and handle share.
+#[derive(Debug)]
+struct Status(Mutex<SinkStatus>);
+
+impl Status {
+    fn change(&self, change: impl FnOnce(&mut SinkStatus)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A worker at work. Dropping it stops the worker at once; the broker then publishes the will.
+pub struct RunningSink {
+    id: Name,
+    outbox: Arc<dyn Outbox>,
+    status: Arc<Status>,
+    stop: watch::Sender<Option<Duration>>,
+    end: mpsc::Receiver<bool>,
+    task: JoinHandle<()>,
+}
+
+impl RunningSink {
+    /// Its name in the configuration.
+    pub fn id(&self) -> &Name {
+        &self.id
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> SinkStatus {
+        let mut status = self.status.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.queued = self.outbox.depth(&self.id);
+        status.dropped = self.outbox.dropped(&self.id);
+        status
+    }
+
+    /// Begins to stop and does not wait: with several brokers, call this on all before [`RunningSink::stop`].
+    pub fn begin_stop(&self, deadline: Duration) {
+        self.stop.send_if_modified(|wish| {
+            let first = wish.is_none();
+            wish.get_or_insert(deadline);
+            first
+        });
+    }
+
+    /// Delivers what waits until `deadline`, says `offline` on the status topic and disconnects. Blocks the calling
+    /// thread, which must not be one of the runtime's. True when nothing was left.
+    pub fn stop(self, deadline: Duration) -> bool {
+        self.begin_stop(deadline);
+        // The worker keeps the deadline itself; this bound is for a runtime that no longer turns.
+        let clean = self.end.recv_timeout(deadline + Duration::from_secs(1)).unwrap_or(false);
+        if !clean {
+            let queued = self.outbox.depth(&self.id);
+            log::warn!(broker = self.id.as_str(); "broker {}: stopped with {queued} events not delivered", self.id);
+        }
+        clean
+    }
+}
+
+impl Drop for RunningSink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_become_addresses() {
+        struct Case(&'static str, Option<(&'static str, u16, bool)>);
+        let cases = [
+            Case("mqtt://broker.plant7", Some(("broker.plant7", 1883, false))),
+            Case("mqtts://broker.plant7", Some(("broker.plant7", 8883, true))),
+            Case("mqtt://10.0.0.5:1884", Some(("10.0.0.5", 1884, false))),
+            Case("mqtt://[::1]:1884", Some(("::1", 1884, false))),
+            Case("http://broker", None),
+            Case("broker:1883", None),
+            Case("mqtt://", None),
+        ];
+        for Case(text, expected) in cases {
+            let address = Address::parse(text).ok();
+            assert_eq!(address.as_ref().map(|a| (a.host.as_str(), a.port, a.tls)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_would_have_been_right() {
+        let broker = Name::new("factory").unwrap();
+        let error = SinkError::Dialect { broker, dialect: "morse".to_owned() };
+        assert_eq!(error.to_string(), "broker factory: no dialect `morse`; there are: vedette");
+        assert!(!Address::parse("http://me:secret@h").unwrap_err().to_string().contains("secret"));
+    }
+}

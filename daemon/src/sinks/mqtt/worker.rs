@@ -1,0 +1,236 @@
+//! The worker of one broker: connects, serves the connection until it ends, waits, connects again.
+//!
+//! Owns: the loop, its waits and its end. Does not know: what is sent (`session`), how (`link`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use vedette_core::{Clock, Mono};
+
+use super::link::{self, Happened, LinkError, Publish, Sender};
+use super::session::{Context, Session};
+use super::{Address, MqttConfig, Status};
+use crate::sinks::SinkDeps;
+use crate::sinks::backoff::Backoff;
+use crate::wire::{Dialect, NodeStatus, Update};
+
+/// A connection that lasted so long was a good one: the next failure is a new story.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// How often timeouts and parked cameras are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long the broker gets to close its side after our farewell.
+const LINGER: Duration = Duration::from_millis(500);
+
+pub(super) struct Worker {
+    config: MqttConfig,
+    context: Context,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<Option<Duration>>,
+    appended: watch::Receiver<u64>,
+    changed: watch::Receiver<u64>,
+    /// When to stop delivering and say goodbye.
+    drain_until: Option<Mono>,
+    complaint: Option<String>,
+}
+
+/// How far the end of a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// `offline` is handed over.
+    LastWord,
+    /// DISCONNECT is handed over.
+    Farewell,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: MqttConfig,
+        dialects: Vec<&'static dyn Dialect>,
+        deps: SinkDeps,
+        status: Arc<Status>,
+        stop: watch::Receiver<Option<Duration>>,
+    ) -> Self {
+        let SinkDeps { node, outbox, clock, runtime: _, latest } = deps;
+        let (appended, changed) = (outbox.subscribe(), latest.subscribe());
+        let (id, prefix) = (config.id.clone(), config.prefix.clone());
+        let context = Context { id, node, prefix, dialects, outbox, latest, status };
+        Self { config, context, clock, stop, appended, changed, drain_until: None, complaint: None }
+    }
+
+    /// Serves until asked to stop; true when nothing was left to deliver.
+    pub(super) async fn run(mut self) -> bool {
+        let mut stop = self.stop.clone();
+        let deadline = async move {
+            match stop.wait_for(Option::is_some).await.map(|wish| *wish) {
+                Ok(Some(length)) => tokio::time::sleep(length).await,
+                // Nobody can ask any more: the handle is gone, and the task with it.
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.serve() => {}
+            () = deadline => {}
+        }
+        self.context.status.change(|s| s.connected = false);
+        self.context.outbox.depth(&self.context.id) == 0
+    }
+
+    async fn serve(&mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let began = self.clock.now();
+            let Err(error) = self.connection().await else { return };
+            self.context.status.change(|s| {
+                s.connected = false;
+                s.last_error = Some(error.to_string());
+            });
+            let stopping = self.stop.borrow().is_some();
+            if stopping && self.context.outbox.next(&self.context.id, 0).is_none() {
+                return;
+            }
+            if self.clock.now().since(began) > GOOD {
+                backoff.reset();
+            }
+            self.complain(&error);
+            let wait = backoff.next();
+            let wait = if stopping { wait.min(Duration::from_secs(1)) } else { wait };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = self.stop.changed() => {}
+            }
+        }
+    }
+
+    /// The same trouble is said once, not at every attempt.
+    fn complain(&mut self, error: &LinkError) {
+        let (id, text) = (&self.context.id, error.to_string());
+        if self.complaint.as_ref() == Some(&text) {
+            log::debug!(broker = id.as_str(); "broker {id}: still: {text}");
+            return;
+        }
+        match error {
+            LinkError::Lost(_) | LinkError::Timeout(_) => {
+                log::warn!(broker = id.as_str(); "broker {id}: {text}; events are kept, trying again");
+            }
+            _ => log::error!(broker = id.as_str(); "broker {id}: {text}"),
+        }
+        self.complaint = Some(text);
+    }
+
+    /// One connection, from opening to its end. `Ok` when it ended because the worker stops.
+    async fn connection(&mut self) -> Result<(), LinkError> {
+        let offline = offline(&self.context, &*self.clock);
+        let (sender, mut poller) = link::open(&self.config, offline)?;
+        let Self { config, context, clock, stop, appended, changed, drain_until, complaint } = self;
+        let mut live: Option<Live<'_>> = None;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let happened = {
+                // Not dropped before it is done: see `Poller`.
+                let poll = poller.poll();
+                tokio::pin!(poll);
+                loop {
+                    tokio::select! {
+                        happened = &mut poll => break happened?,
+                        _ = appended.changed() => {}
+                        _ = changed.changed() => {}
+                        _ = stop.changed() => {}
+                        _ = tick.tick() => {}
+                    }
+                    if let Some(live) = &mut live {
+                        live.turn(clock.now(), *stop.borrow(), drain_until)?;
+                    }
+                }
+            };
+            match (happened, &mut live) {
+                (Happened::Connected, _) => {
+                    let (id, Address { host, port, .. }) = (&context.id, &config.address);
+                    log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}");
+                    *complaint = None;
+                    context.status.change(|s| (s.connected, s.last_error) = (true, None));
+                    let session = Session::new(context, clock.now());
+                    live = Some(Live { context, sender: &sender, session, leaving: Leaving::No });
+                }
+                (Happened::Sent(pkid), Some(live)) => live.session.sent(pkid),
+                (Happened::Answered(pkid, answer), Some(live)) => {
+                    live.session.answered(pkid, answer, clock.now());
+                }
+                (Happened::Farewell, _) => {
+                    // Closing first, with answers unread, could take back what the broker has not read yet.
+                    let _ = tokio::time::timeout(LINGER, async { while poller.poll().await.is_ok() {} }).await;
+                    return Ok(());
+                }
+                _ => {}
+            }
+            if let Some(live) = &mut live {
+                live.turn(clock.now(), *stop.borrow(), drain_until)?;
+            }
+        }
+    }
+}
+
+/// What is true of the node once this worker is gone: the will, and the last word.
+fn offline(context: &Context, clock: &dyn Clock) -> Option<Publish> {
+    let unknown = || NodeStatus {
+        state: "online",
+        version: env!("CARGO_PKG_VERSION"),
+        since: clock.wall(),
+        cameras: 0,
+        cameras_up: 0,
+        providers: Vec::new(),
+    };
+    let status = context.latest.node().unwrap_or_else(unknown).offline();
+    // MQTT has one will: the first dialect that has words for it.
+    context.publishes(&Update::Node(status)).next()
+}
+
+/// A connection that the broker has accepted.
+struct Live<'a> {
+    context: &'a Context,
+    sender: &'a Sender,
+    session: Session<'a>,
+    leaving: Leaving,
+}
+
+impl Live<'_> {
+    /// Hands over what may go, and takes the next step of leaving when it is time. `wish` is how long the worker has
+    /// for stopping; four fifths of it are for delivering.
+    fn turn(&mut self, now: Mono, wish: Option<Duration>, until: &mut Option<Mono>) -> Result<(), LinkError> {
+        if self.session.is_deaf(now) {
+            return Err(LinkError::Lost("it answers no publish any more".to_owned()));
+        }
+        let sender = self.sender;
+        let mut publish = |what| sender.publish(what);
+        match self.leaving {
+            Leaving::No => {
+                self.session.fill(now, &mut publish);
+                let Some(wish) = wish else { return Ok(()) };
+                let until = *until.get_or_insert(now + wish.mul_f64(0.8));
+                let delivered = || self.context.outbox.next(&self.context.id, 0).is_none();
+                if now >= until || (self.session.is_idle() && delivered()) {
+                    let status = self.context.latest.node().map(NodeStatus::offline);
+                    let words: Vec<_> =
+                        status.into_iter().flat_map(|s| self.context.publishes(&Update::Node(s)).collect::<Vec<_>>()).collect();
+                    for word in words {
+                        self.session.last_word(word, &mut publish);
+                    }
+                    self.leaving = Leaving::LastWord;
+                    return self.turn(now, Some(wish), &mut Some(until));
+                }
+            }
+            Leaving::LastWord => {
+                let late = until.is_some_and(|until| now >= until + wish.unwrap_or_default().mul_f64(0.1));
+                if (self.session.is_idle() || late) && sender.farewell() {
+                    self.leaving = Leaving::Farewell;
+                }
+            }
+            Leaving::Farewell => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,269 @@
+//! The dialect `vedette`: JSON as in `etc/schemas/*.schema.json`, keys in the order of the schema.
+//!
+//! Owns: topics, keys and number formats of that dialect. Does not know: who sends it. Times are RFC 3339 in UTC with
+//! exactly three digits of seconds' fraction; boxes have 4 decimals, scores 3, speeds 2; hashes 8 hexadecimal digits.
+
+mod status;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+use vedette_core::{
+    ClockSource, Direction, EndedBy, Event, Name, ObjectSummary, Phase, Severity, SpeedUnit, TrackId,
+};
+
+use super::{Dialect, Message, ModelStamp, Stamp, Update};
+
+pub use status::{CameraStats, CameraStatus, NodeStatus, ProviderShare, SinkStats, StateUpdate, Stats};
+
+/// The version of this schema: the `v` of every message.
+pub const VERSION: u8 = 1;
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Vedette;
+
+impl Dialect for Vedette {
+    fn name(&self) -> &'static str {
+        "vedette"
+    }
+
+    fn event(&self, stamp: &Stamp, seq: u64, latency_ms: Option<u64>, what: &Event) -> Option<Message> {
+        let topic = what.camera.as_ref().map_or_else(|| "event".to_owned(), |c| format!("{c}/event"));
+        Some(Message { topic, payload: event(stamp, seq, latency_ms, what), retained: false })
+    }
+
+    fn update(&self, update: &Update) -> Option<Message> {
+        let (topic, payload, retained) = match update {
+            Update::Node(status) => ("status".to_owned(), json(status), true),
+            Update::Camera(status) => (format!("{}/status", status.camera), json(status), true),
+            Update::State(state) => (format!("{}/state/{}", state.camera, state.rule), json(state), true),
+            Update::Stats(stats) => ("stats".to_owned(), json(stats), false),
+        };
+        Some(Message { topic, payload, retained })
+    }
+}
+
+/// The bytes of one event, as on the topic `<camera>/event`.
+pub fn event(stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) -> Vec<u8> {
+    json(&EventMessage {
+        v: VERSION,
+        id: event.id,
+        epoch: stamp.epoch,
+        seq,
+        phase: event.phase,
+        kind: event.kind,
+        rule: &event.rule,
+        severity: event.severity,
+        node: &stamp.node,
+        camera: event.camera.as_ref(),
+        zone: event.zone.as_ref(),
+        line: event.line.as_ref(),
+        direction: event.direction,
+        captured: event.captured.wall,
+        clock: event.captured.clock,
+        clock_synced: event.captured.wall_ok,
+        decided: event.decided.wall,
+        latency_ms,
+        object: event.object.as_ref().map(ObjectMessage::of),
+        value: event.value.filter(|v| v.is_finite()),
+        unit: event.unit,
+        why: &event.why,
+        ended_by: event.ended_by,
+        evidence: EvidenceMessage { snapshot: None, clip: None },
+        suppressed: event.suppressed,
+        model: &stamp.model,
+        config: &stamp.config,
+    })
+}
+
+#[derive(Serialize)]
+struct EventMessage<'a> {
+    v: u8,
+    id: Uuid,
+    epoch: Uuid,
+    seq: u64,
+    phase: Phase,
+    kind: &'a str,
+    rule: &'a Name,
+    severity: Severity,
+    node: &'a Name,
+    camera: Option<&'a Name>,
+    zone: Option<&'a Name>,
+    line: Option<&'a Name>,
+    direction: Option<Direction>,
+    #[serde(serialize_with = "millis")]
+    captured: Timestamp,
+    clock: ClockSource,
+    clock_synced: bool,
+    #[serde(serialize_with = "millis")]
+    decided: Timestamp,
+    latency_ms: Option<u64>,
+    object: Option<ObjectMessage<'a>>,
+    value: Option<f64>,
+    unit: Option<&'a str>,
+    why: &'a str,
+    ended_by: Option<EndedBy>,
+    evidence: EvidenceMessage<'a>,
+    suppressed: u32,
+    model: &'a ModelStamp,
+    #[serde(serialize_with = "short_hash")]
+    config: &'a str,
+}
+
+#[derive(Serialize)]
+struct ObjectMessage<'a> {
+    track: TrackId,
+    class: &'a str,
+    score: f64,
+    #[serde(rename = "box")]
+    bbox: [f64; 4],
+    speed: f64,
+    speed_unit: SpeedUnit,
+}
+
+impl<'a> ObjectMessage<'a> {
+    fn of(object: &'a ObjectSummary) -> Self {
+        Self {
+            track: object.track,
+            class: object.class.as_str(),
+            score: rounded(f64::from(object.score), 3),
+            bbox: <[f32; 4]>::from(object.bbox).map(|edge| rounded(f64::from(edge), 4)),
+            speed: rounded(f64::from(object.speed), 2),
+            speed_unit: object.speed_unit,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EvidenceMessage<'a> {
+    snapshot: Option<&'a str>,
+    clip: Option<&'a str>,
+}
+
+/// Rounds half away from zero; what is not finite becomes 0, since JSON has no word for it.
+fn rounded(value: f64, decimals: i32) -> f64 {
+    let scale = 10_f64.powi(decimals);
+    let rounded = (value * scale).round() / scale;
+    // `+ 0.0` turns a negative zero into zero.
+    if rounded.is_finite() { rounded + 0.0 } else { 0.0 }
+}
+
+fn millis<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+fn some_millis<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => millis(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Cuts a hexadecimal hash at 8 digits.
+pub(super) fn short_hash<S: Serializer>(hash: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(hash.get(..8).unwrap_or(hash))
+}
+
+/// The messages are plain structs with text keys, which serde_json cannot fail on; should it, an empty object says so
+/// to every consumer's schema.
+fn json(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).unwrap_or_else(|error| {
+        log::error!("a message could not be written as JSON: {error}");
+        b"{}".to_vec()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vedette_core::{BBox, Class, Moment, Pts};
+
+    fn sample() -> (Stamp, Event) {
+        let stamp = Stamp {
+            node: Name::new("plant7-box2").unwrap(),
+            epoch: Uuid::from_u128(0x7be2_0000_0000_4000_8000_0000_0000_0001),
+            config: "b64a11d0ffff".to_owned(),
+            model: ModelStamp {
+                name: "nanodet-g-416".to_owned(),
+                sha256: "5f1c2a90cccccccc".to_owned(),
+                provider: "cpu".to_owned(),
+            },
+        };
+        let at = |text: &str| Moment {
+            pts: Pts::ZERO,
+            wall: text.parse().unwrap(),
+            wall_ok: true,
+            clock: ClockSource::Camera,
+        };
+        let event = Event {
+            id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
+            phase: Phase::Begin,
+            kind: "intrusion",
+            rule: Name::new("night").unwrap(),
+            severity: Severity::Alarm,
+            camera: Some(Name::new("gate").unwrap()),
+            zone: Some(Name::new("yard").unwrap()),
+            line: None,
+            direction: None,
+            captured: at("2026-11-24T02:35:42.12Z"),
+            decided: at("2026-11-24T02:35:42.6400001Z"),
+            object: Some(ObjectSummary {
+                track: TrackId(17),
+                class: Class::new("person"),
+                score: 0.83,
+                bbox: BBox { x0: 0.41, y0: 0.52, x1: 0.470_04, y1: 0.78 },
+                speed: 1.2,
+                speed_unit: SpeedUnit::HeightsPerSecond,
+            }),
+            value: None,
+            unit: None,
+            why: "person inside yard for 0.4 s".to_owned(),
+            ended_by: None,
+            suppressed: 0,
+        };
+        (stamp, event)
+    }
+
+    #[test]
+    fn an_event_is_exactly_the_documented_json() {
+        let (stamp, sample) = sample();
+        let text = String::from_utf8(event(&stamp, 1042, Some(548), &sample)).unwrap();
+        let expected = concat!(
+            r#"{"v":1,"id":"01920000-0000-7000-8000-000000000001","epoch":"7be20000-0000-4000-8000-000000000001","#,
+            r#""seq":1042,"phase":"begin","kind":"intrusion","rule":"night","severity":"alarm","#,
+            r#""node":"plant7-box2","camera":"gate","zone":"yard","line":null,"direction":null,"#,
+            r#""captured":"2026-11-24T02:35:42.120Z","clock":"camera","clock_synced":true,"#,
+            r#""decided":"2026-11-24T02:35:42.640Z","latency_ms":548,"#,
+            r#""object":{"track":17,"class":"person","score":0.83,"box":[0.41,0.52,0.47,0.78],"#,
+            r#""speed":1.2,"speed_unit":"heights/s"},"value":null,"unit":null,"#,
+            r#""why":"person inside yard for 0.4 s","ended_by":null,"#,
+            r#""evidence":{"snapshot":null,"clip":null},"suppressed":0,"#,
+            r#""model":{"name":"nanodet-g-416","sha256":"5f1c2a90","provider":"cpu"},"config":"b64a11d0"}"#,
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn events_of_the_node_have_their_own_topic() {
+        let (stamp, mut event) = sample();
+        assert_eq!(Vedette.event(&stamp, 1, None, &event).unwrap().topic, "gate/event");
+        event.camera = None;
+        assert_eq!(Vedette.event(&stamp, 1, None, &event).unwrap().topic, "event");
+    }
+
+    #[test]
+    fn numbers_are_rounded_and_always_numbers() {
+        struct Case(f64, i32, f64);
+        let cases = [
+            Case(0.830_000_1, 3, 0.83),
+            Case(0.999_95, 4, 1.0),
+            Case(-0.000_01, 4, 0.0),
+            Case(f64::NAN, 3, 0.0),
+            Case(f64::INFINITY, 2, 0.0),
+        ];
+        for Case(value, decimals, expected) in cases {
+            assert_eq!(rounded(value, decimals).to_string(), expected.to_string(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What is true at the moment, in the dialect `vedette`: the retained topics and the counters.
+//!
+//! Owns: the keys of those messages. Does not know: where the values come from, and when they are sent.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use vedette_core::{CameraId, Name};
+
+use super::{VERSION, millis, rounded, some_millis};
+
+/// Which provider ran which share of a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProviderShare {
+    /// The model's name.
+    pub model: String,
+    /// The execution provider.
+    pub provider: String,
+    /// Its share of the MAC-bearing nodes, 0..1.
+    #[serde(serialize_with = "three")]
+    pub share: f64,
+}
+
+/// Of the node: topic `status`, retained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStatus {
+    /// `online` or `stopping`; the broker says `offline` in the daemon's place.
+    pub state: &'static str,
+    /// The daemon's.
+    pub version: &'static str,
+    /// When the daemon started.
+    pub since: Timestamp,
+    /// Cameras in the configuration.
+    pub cameras: usize,
+    /// Cameras that give frames.
+    pub cameras_up: usize,
+    /// What runs the models.
+    pub providers: Vec<ProviderShare>,
+}
+
+impl NodeStatus {
+    /// What the broker is to say once the daemon is gone.
+    #[must_use]
+    pub fn offline(self) -> Self {
+        Self { state: "offline", cameras_up: 0, ..self }
+    }
+}
+
+impl Serialize for NodeStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Keys<'a> {
+            v: u8,
+            state: &'a str,
+            version: &'a str,
+            #[serde(serialize_with = "millis")]
+            since: Timestamp,
+            cameras: usize,
+            cameras_up: usize,
+            providers: &'a [ProviderShare],
+        }
+        let Self { state, version, since, cameras, cameras_up, providers } = self;
+        let (since, cameras, cameras_up) = (*since, *cameras, *cameras_up);
+        Keys { v: VERSION, state, version, since, cameras, cameras_up, providers }.serialize(serializer)
+    }
+}
+
+/// Of one camera: topic `<camera>/status`, retained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraStatus {
+    /// Which camera; in the topic, not in the payload.
+    pub camera: CameraId,
+    /// `connecting`, `live`, `lost`, `misconfigured` or `tampered`.
+    pub state: &'static str,
+    /// `quiet`, `watch` or `busy`.
+    pub decode: &'static str,
+    /// Analysed frames a second.
+    pub fps: f64,
+    /// Why it is not live, with the remedy.
+    pub reason: Option<String>,
+    /// When `state` became so.
+    pub since: Timestamp,
+}
+
+impl Serialize for CameraStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Keys<'a> {
+            v: u8,
+            state: &'a str,
+            decode: &'a str,
+            #[serde(serialize_with = "one")]
+            fps: f64,
+            reason: Option<&'a str>,
+            #[serde(serialize_with = "millis")]
+            since: Timestamp,
+        }
+        let Self { camera: _, state, decode, fps, reason, since } = self;
+        let (reason, fps, since) = (reason.as_deref(), *fps, *since);
+        Keys { v: VERSION, state, decode, fps, reason, since }.serialize(serializer)
+    }
+}
+
+/// Of one rule: topic `<camera>/state/<rule>`, retained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateUpdate {
+    /// Which camera; in the topic, not in the payload.
+    pub camera: CameraId,
+    /// Which rule; in the topic, not in the payload.
+    pub rule: Name,
+    /// Whether an incident of it is open.
+    pub active: bool,
+    /// Its count or measure, where the kind has one.
+    pub value: Option<f64>,
+    /// The unit of `value`.
+    pub unit: Option<&'static str>,
+    /// When `active` became so; none where it has never been otherwise.
+    pub since: Option<Timestamp>,
+    /// Whether it may fire.
+    pub armed: bool,
+}
+
+impl Serialize for StateUpdate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Keys<'a> {
+            v: u8,
+            active: bool,
+            value: Option<f64>,
+            unit: Option<&'a str>,
+            #[serde(serialize_with = "some_millis")]
+            since: Option<Timestamp>,
+            armed: bool,
+        }
+        let &Self { camera: _, rule: _, active, value, unit, since, armed } = self;
+        let value = value.filter(|v| v.is_finite());
+        Keys { v: VERSION, active, value, unit, since, armed }.serialize(serializer)
+    }
+}
+
+/// Counters of one camera since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CameraStats {
+    /// Encoded access units.
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Pictures out of the decoder.
+    pub decoded: u64,
+    /// Pictures that the detector saw.
+    pub analysed: u64,
+    /// Due pictures that a newer one replaced before the detector had time.
+    pub dropped: u64,
+    /// Connections after the first one.
+    pub reconnects: u64,
+    /// Events produced.
+    pub events: u64,
+    /// Events that could not be stored.
+    pub events_lost: u64,
+    /// Time in the detector, mean over analysed pictures, milliseconds.
+    #[serde(serialize_with = "three")]
+    pub infer_ms: f64,
+    /// From arrival to the detector's answer, mean over analysed pictures, milliseconds.
+    #[serde(serialize_with = "three")]
+    pub delay_ms: f64,
+}
+
+/// Counters of one broker since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SinkStats {
+    /// Whether there is a session now.
+    pub connected: bool,
+    /// Events not acknowledged yet.
+    pub queued: usize,
+    /// Events acknowledged.
+    pub acked: u64,
+    /// Messages that the broker refused, each refusal counted.
+    pub refused: u64,
+    /// Events that the bound of the queue dropped.
+    pub dropped: u64,
+}
+
+/// The counters: topic `stats`, not retained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stats {
+    /// Now.
+    pub at: Timestamp,
+    /// When the daemon started.
+    pub since: Timestamp,
+    /// Memory of the process, bytes.
+    pub rss_bytes: u64,
+    /// By camera.
+    pub cameras: BTreeMap<CameraId, CameraStats>,
+    /// By broker.
+    pub sinks: BTreeMap<Name, SinkStats>,
+}
+
+impl Serialize for Stats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Keys<'a> {
+            v: u8,
+            #[serde(serialize_with = "millis")]
+            at: Timestamp,
+            #[serde(serialize_with = "millis")]
+            since: Timestamp,
+            rss_bytes: u64,
+            cameras: &'a BTreeMap<CameraId, CameraStats>,
+            brokers: &'a BTreeMap<Name, SinkStats>,
+        }
+        let Self { at, since, rss_bytes, cameras, sinks } = self;
+        let (at, since, rss_bytes) = (*at, *since, *rss_bytes);
+        Keys { v: VERSION, at, since, rss_bytes, cameras, brokers: sinks }.serialize(serializer)
+    }
+}
+
+fn one<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(rounded(*value, 1))
+}
+
+fn three<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(rounded(*value, 3))
+}
