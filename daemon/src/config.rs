@@ -17,10 +17,10 @@ mod tests;
 mod words;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use vedette_analysis::rules::{Common, RuleConfig};
+use vedette_analysis::rules::RuleSetup;
 use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
@@ -74,7 +74,7 @@ pub struct Config {
     /// Where events go.
     pub brokers: BTreeMap<Name, Broker>,
     /// Cameras.
-    pub cameras: BTreeMap<CameraId, Camera>,
+    pub cameras: BTreeMap<CameraId, Arc<Camera>>,
     /// The first 8 hexadecimal digits of the SHA-256 over the merged configuration without logins: an event's
     /// `config`.
     pub hash: String,
@@ -147,7 +147,7 @@ pub struct Broker {
 }
 
 /// One camera.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Camera {
     /// Its name: a topic level.
     pub id: CameraId,
@@ -169,20 +169,7 @@ pub struct Camera {
     pub zones: BTreeMap<Name, Polygon>,
     /// Lines that rules name.
     pub lines: BTreeMap<Name, Polyline>,
-    /// Behaviours to report.
-    pub rules: BTreeMap<Name, Rule>,
+    /// Behaviours to report; the zones and lines that they name are defined.
+    pub rules: BTreeMap<Name, RuleSetup>,
 }
 
-/// One rule.
-pub struct Rule {
-    /// What every rule has.
-    pub common: Common,
-    /// What its kind has of its own; the zone and line it names are defined.
-    pub config: Box<dyn RuleConfig>,
-}
-
-impl fmt::Debug for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rule").field("common", &self.common).field("config", &self.config).finish()
-    }
-}

@@ -23,7 +23,7 @@ pub(super) struct Checked {
     pub(super) node: Node,
     pub(super) inference: Inference,
     pub(super) brokers: BTreeMap<Name, Broker>,
-    pub(super) cameras: BTreeMap<Name, Camera>,
+    pub(super) cameras: BTreeMap<Name, Arc<Camera>>,
 }
 
 /// Collects what the checks find.
@@ -108,7 +108,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
         if let Some(camera) = camera::build(check, &id, raw) {
-            cameras.insert(camera.id.clone(), camera);
+            cameras.insert(camera.id.clone(), Arc::new(camera));
         }
     }
     Checked { node, inference, brokers, cameras }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -85,13 +86,13 @@ impl Default for Common {
     }
 }
 
-/// A rule as configured: both halves of its table.
-#[derive(Debug)]
+/// A rule as configured: both halves of its table. Cheap to clone, so that a scene can be built anew.
+#[derive(Debug, Clone)]
 pub struct RuleSetup {
     /// What all rules have.
     pub common: Common,
     /// What its kind has.
-    pub config: Box<dyn RuleConfig>,
+    pub config: Arc<dyn RuleConfig>,
 }
 
 impl RuleSetup {
@@ -105,7 +106,7 @@ impl RuleSetup {
         let kind = vedette_core::registry::find(ALL, &common.kind).map_err(|e| e.to_string())?;
         let config = (kind.parse)(&mut <dyn erased_serde::Deserializer<'_>>::erase(table))
             .map_err(|e| e.to_string())?;
-        Ok(Self { common, config })
+        Ok(Self { common, config: Arc::from(config) })
     }
 }
 

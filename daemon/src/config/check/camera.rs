@@ -99,7 +99,7 @@ fn shapes<T>(
     shapes
 }
 
-fn rule(check: &mut Check<'_>, id: &str, name: &str, RuleTable(table): RuleTable) -> Option<Rule> {
+fn rule(check: &mut Check<'_>, id: &str, name: &str, RuleTable(table): RuleTable) -> Option<RuleSetup> {
     let base = ["camera", id, "rule", name];
     let keys = |key: &'static str| ["camera", id, "rule", name, key];
     let Some(kind) = table.get("kind").and_then(toml::Value::as_str) else {
@@ -114,7 +114,7 @@ fn rule(check: &mut Check<'_>, id: &str, name: &str, RuleTable(table): RuleTable
     };
     // The layers were read strictly before: only what came together in merging could fail here.
     let both = read(kind, table).map_err(|error| check.key_error(&base, error)).ok()?;
-    let rule = Rule { common: both.0, config: both.1 };
+    let rule = RuleSetup { common: both.0, config: Arc::from(both.1) };
     if !(0.0..=1.0).contains(&rule.common.min_score) {
         check.value_error(&keys("min_score"), format!("{} is not within 0 to 1", rule.common.min_score));
     }
@@ -136,7 +136,7 @@ fn read(
 }
 
 /// The zone and the line that a rule names must be there, and what its kind needs must be named.
-fn names(check: &mut Check<'_>, id: &str, name: &str, rule: &Rule) {
+fn names(check: &mut Check<'_>, id: &str, name: &str, rule: &RuleSetup) {
     let named = [("zone", rule.config.zone()), ("line", rule.config.line())];
     for (what, shape) in named {
         let Some(shape) = shape else { continue };
