@@ -155,6 +155,20 @@ mod tests {
         assert!(!format!("{target:?}").contains("p@ss"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_address_gives_its_password_away(
+            user in "[a-z%0-9@:/]{0,8}", host in "[a-z0-9.:@/?#]{0,12}", scheme in "rtsps?|rtspu|http|",
+        ) {
+            let config = config(&format!("{scheme}://{user}:GEHEIM@{host}"));
+            let shown = match Target::new(&config) {
+                Ok(target) => format!("{target:?} {}", target.shown),
+                Err(fault) => fault.to_string(),
+            };
+            proptest::prop_assert!(!shown.contains("GEHEIM"), "{}", shown);
+        }
+    }
+
     #[test]
     fn configured_credentials_win_and_schemes_name_transports() {
         let with = SourceConfig { user: Some("me".into()), ..config("rtspu://you@cam/x") };
