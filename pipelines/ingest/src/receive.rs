@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) dropped: AtomicU64,
     pub(crate) packets: AtomicBool,
     pub(crate) video: AtomicBool,
+    pub(crate) linked: AtomicBool,
     /// What the camera offered instead of video that is received.
     pub(crate) offered: Mutex<Vec<String>>,
     /// A read warning came: the EOS that follows means a broken connection.
@@ -50,7 +51,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn seen(&self) -> Seen {
-        Seen { packets: self.packets.load(Ordering::Relaxed), video: self.video.load(Ordering::Relaxed) }
+        let read = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        Seen { packets: read(&self.packets), video: read(&self.video), linked: read(&self.linked) }
     }
 
     /// Sends a packet unless the queue is full; false when it was.
@@ -101,6 +103,7 @@ impl Receiver {
             dropped: AtomicU64::new(0),
             packets: AtomicBool::new(false),
             video: AtomicBool::new(false),
+            linked: AtomicBool::new(false),
             offered: Mutex::new(Vec::new()),
             read_warning: AtomicBool::new(false),
         });
@@ -329,7 +332,7 @@ mod tests {
             TestCamera::start(Codec::H264, &TestCameraOptions { udp_only: true, ..Default::default() });
         let refused = fault(&open(&camera.config()));
         assert_eq!(refused.class, FaultClass::Codec, "{refused}");
-        assert!(refused.remedy.contains("udp"), "{refused}");
+        assert!(refused.message.contains("over TCP") && refused.remedy.contains("udp"), "{refused}");
         let receiver = open(&SourceConfig { transport: Transport::Udp, ..camera.config() });
         next_packet(&receiver);
     }
