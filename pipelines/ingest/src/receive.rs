@@ -354,6 +354,8 @@ mod tests {
         let camera = TestCamera::start(Codec::H264, &TestCameraOptions::default());
         let receiver = open(&camera.config());
         next_packet(&receiver);
+        let stalled = receiver.fault(FaultClass::Stalled).to_string();
+        assert!(stalled.starts_with("stalled: rtsp://127.0.0.1"), "{stalled}");
         camera.drop_clients();
         let fault = fault(&receiver);
         assert!(matches!(fault.class, FaultClass::Read | FaultClass::Ended), "{fault}");
