@@ -31,7 +31,7 @@ impl Transport {
 }
 
 /// One camera to receive from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SourceConfig {
     /// Its name, for threads and log lines.
     pub camera: CameraId,
@@ -45,6 +45,17 @@ pub struct SourceConfig {
     pub transport: Transport,
     /// A description of kind `receive` or `source`; by the codec where absent.
     pub pipeline: Option<String>,
+}
+
+impl fmt::Debug for SourceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceConfig")
+            .field("camera", &self.camera)
+            .field("url", &redacted(&self.url))
+            .field("transport", &self.transport)
+            .field("pipeline", &self.pipeline)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A checked address, its credentials apart from it.
@@ -153,6 +164,7 @@ mod tests {
         assert_eq!(target.user.as_deref(), Some("admin"));
         assert_eq!(target.password.as_ref().map(Secret::reveal), Some("p@ss%zz"));
         assert!(!format!("{target:?}").contains("p@ss"));
+        assert!(!format!("{:?}", config("rtsp://admin:geheim@cam/")).contains("geheim"));
     }
 
     proptest::proptest! {
