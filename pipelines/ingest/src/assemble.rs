@@ -46,6 +46,8 @@ impl<'a> Plan<'a> {
         let Some(head) = self.head else {
             let tail = self.tails[0];
             tail.check_elements()?;
+            shared.video.store(true, Ordering::Relaxed);
+            shared.linked.store(true, Ordering::Relaxed);
             let pipeline = pipeline_of(tail.launch(&values(shared), gst::parse::launch)?)?;
             if let Some(source) = pipeline.by_name("source") {
                 configure_source(&source, shared);
@@ -86,12 +88,14 @@ fn internal(error: &dyn std::fmt::Display) -> Fault {
     )
 }
 
-/// Sets address and login as properties, where the source has them: they never stand in a text.
+/// Sets address and login of an RTSP source as properties: they never stand in a text. Other sources (a file, a
+/// device) have their own in the launch text.
 fn configure_source(source: &gst::Element, shared: &Shared) {
     let target = &shared.target;
-    if source.has_property("location") {
-        source.set_property("location", &target.location);
+    if !(source.has_property("location") && source.has_property("protocols")) {
+        return;
     }
+    source.set_property("location", &target.location);
     if let Some(user) = target.user.as_ref().filter(|_| source.has_property("user-id")) {
         source.set_property("user-id", user);
     }
@@ -133,6 +137,7 @@ fn link_tail(
     tails: &[Description],
     shared: &Arc<Shared>,
 ) -> Result<(), Fault> {
+    shared.linked.store(true, Ordering::Relaxed);
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let (_, encoding) = rtp_fields(&caps);
     let name = encoding.as_deref().unwrap_or("an unknown codec");

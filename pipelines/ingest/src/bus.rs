@@ -14,6 +14,8 @@ pub(crate) struct Seen {
     pub(crate) packets: bool,
     /// The camera offered a video stream that is received.
     pub(crate) video: bool,
+    /// That stream was set up and reached a depayloader.
+    pub(crate) linked: bool,
 }
 
 /// The class of an error of a receive pipeline. `debug` is what the element adds for developers.
@@ -79,18 +81,7 @@ pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: S
             format!("{at} has no such stream"),
             "check the path: `vedette probe URL` tries one, the camera's manual has it".to_owned(),
         ),
-        FaultClass::Codec if !seen.video => (
-            format!("{at} offers no video stream in H.264, H.265 or MJPEG ({detail})"),
-            "choose one of them in the camera's settings".to_owned(),
-        ),
-        FaultClass::Codec if target.transport == Transport::Tcp => (
-            format!("{at} refuses RTP over TCP, or its stream does not fit the pipeline ({detail})"),
-            "set `transport = \"udp\"`, or leave `pipeline` out".to_owned(),
-        ),
-        FaultClass::Codec => (
-            format!("{at} refuses RTP over UDP, or its stream does not fit the pipeline ({detail})"),
-            "set `transport = \"tcp\"`, or leave `pipeline` out".to_owned(),
-        ),
+        FaultClass::Codec => codec_words(target, detail, seen),
         FaultClass::Tls => (
             format!("{at}: {detail}"),
             "add the camera's authority to /usr/local/share/ca-certificates and run update-ca-certificates, \
@@ -117,6 +108,28 @@ pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: S
         FaultClass::BadUrl => (format!("{at}: {detail}"), "write it as rtsp://HOST[:PORT]/PATH".to_owned()),
     };
     Fault::new(class, what, remedy)
+}
+
+/// What does not fit, and what would.
+fn codec_words(target: &Target, detail: &str, seen: Seen) -> (String, String) {
+    let at = &target.shown;
+    let (other, this) = match target.transport {
+        Transport::Tcp => ("udp", "TCP"),
+        Transport::Udp => ("tcp", "UDP"),
+    };
+    match (seen.video, seen.linked) {
+        (false, _) => (
+            format!("{at} offers no video stream that this pipeline takes ({detail})"),
+            "choose H.264, H.265 or MJPEG in the camera's settings, and leave `pipeline` out".to_owned(),
+        ),
+        (true, false) => {
+            (format!("{at} refuses to send over {this}"), format!("set `transport = \"{other}\"`"))
+        }
+        (true, true) => (
+            format!("{at} sends a stream that does not fit the pipeline ({detail})"),
+            "leave `pipeline` out, or change the camera's codec".to_owned(),
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +168,11 @@ mod tests {
             Case(glib::Error::new(CoreError::MissingPlugin, "x"), "", false, FaultClass::MissingElement),
         ];
         for Case(error, debug, packets, expected) in cases {
-            assert_eq!(classify(&error, debug, Seen { packets, video: true }), expected, "{error} {debug}");
+            assert_eq!(
+                classify(&error, debug, Seen { packets, video: true, linked: true }),
+                expected,
+                "{error} {debug}"
+            );
         }
     }
 }

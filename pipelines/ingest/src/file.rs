@@ -146,7 +146,7 @@ impl FileReader {
             if let Some(sample) = self.output.try_pull_sample(POLL) {
                 return Some(Ok(Some(sample)));
             }
-            // In this order: the end may come between the two questions, an error may not.
+            // In this order: the error that causes an end is on the bus before the end.
             let ended = self.output.is_eos();
             self.pending_error().map(Err).or(ended.then_some(Ok(None)))
         });

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use vedette_core::frame::PlaneLayout;
-use vedette_core::{Frame, PixelFormat, Point, Polygon, Range};
+use vedette_core::{Frame, PixelFormat, Polygon, Range};
 
 use crate::{Fault, FaultClass};
 
@@ -93,13 +93,12 @@ impl Painter {
         }
         let (width, height) = size;
         let mut masked = vec![false; width * height];
-        for (at, pixel) in masked.iter_mut().enumerate() {
-            // The pixel's square, not its centre alone: no rim of what is masked may show.
-            let (x, y) = ((at % width) as f32, (at / width) as f32);
-            *pixel = [(0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)].iter().any(|(dx, dy)| {
-                let point = Point::new((x + dx) / width as f32, (y + dy) / height as f32);
-                self.masks.polygons.iter().any(|polygon| polygon.contains(point))
-            });
+        for (y, row) in masked.chunks_mut(width).enumerate() {
+            // The pixels' top, middle and bottom, each widened to whole pixels: no rim of what is masked may show.
+            for line in [0.0, 0.5, 1.0] {
+                let line = (y as f32 + line) / height as f32;
+                self.masks.polygons.iter().for_each(|polygon| fill(row, &crossings(polygon, line)));
+            }
         }
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
         let mut halved = vec![false; half_width * half_height];
@@ -107,6 +106,26 @@ impl Painter {
             halved[at / width / 2 * half_width + at % width / 2] = true;
         }
         (self.size, self.luma, self.chroma) = (size, runs(&masked, width), runs(&halved, half_width));
+    }
+}
+
+/// Where a horizontal line enters and leaves a polygon (even-odd), from left to right.
+fn crossings(polygon: &Polygon, y: f32) -> Vec<f32> {
+    let corners = polygon.corners();
+    let edges = corners.iter().zip(corners.iter().cycle().skip(1));
+    let spanning = edges.filter(|(a, b)| (a.y > y) != (b.y > y));
+    let mut at: Vec<f32> = spanning.map(|(a, b)| a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y)).collect();
+    at.sort_by(f32::total_cmp);
+    at
+}
+
+fn fill(row: &mut [bool], crossings: &[f32]) {
+    let width = row.len();
+    for pair in crossings.chunks_exact(2) {
+        // Casts saturate: a polygon lies within 0..1, rounding may leave it.
+        let (from, to) =
+            ((pair[0] * width as f32).floor() as usize, (pair[1] * width as f32).ceil() as usize);
+        row[from.min(width)..to.min(width)].fill(true);
     }
 }
 
@@ -169,6 +188,24 @@ mod tests {
 
     fn frame_matrix() -> vedette_core::Matrix {
         vedette_core::Matrix::Bt709
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_pixel_whose_middle_is_inside_is_black(
+            corners in proptest::collection::vec((0.0_f32..=1.0, 0.0_f32..=1.0), 3..6), width in 1_u32..40, height in 1_u32..40,
+        ) {
+            let corners = corners.into_iter().map(|(x, y)| vedette_core::Point::new(x, y)).collect();
+            let Ok(polygon) = Polygon::new(corners) else { return Ok(()) };
+            let frame = Painter::new(&Masks::new(vec![polygon.clone()])).paint(grey((width, height))).unwrap();
+            let (luma, chroma) = (frame.plane(0).unwrap(), frame.plane(1).unwrap());
+            for (x, y) in (0..width as usize).flat_map(|x| (0..height as usize).map(move |y| (x, y))) {
+                let middle = ((x as f32 + 0.5) / width as f32, (y as f32 + 0.5) / height as f32);
+                if polygon.contains(vedette_core::Point::new(middle.0, middle.1)) {
+                    proptest::prop_assert_eq!((luma.row(y)[x], chroma.row(y / 2)[x / 2]), (16, 128));
+                }
+            }
+        }
     }
 
     #[test]

@@ -76,6 +76,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(data in proptest::collection::vec(0_u8..4, 0..64), tail in proptest::num::u8::ANY) {
+            let mut reader = NalReader::default();
+            let data = [&data[..], &[tail]].concat();
+            for codec in Codec::ALL {
+                reader.droppable(codec, &data);
+            }
+        }
+    }
+
     #[test]
     fn lower_temporal_layers_stay() {
         let mut reader = NalReader::default();

@@ -20,9 +20,13 @@ const GOOD_GOP: f64 = 2.05;
 /// Lines of a picture above which a substream serves as well.
 const SUBSTREAM_LINES: u32 = 720;
 
-/// Coefficient of variation of the bits in half a second (without keyframes) below which a rate is held constant on
-/// purpose: rate control of cameras and of x264 with a one-second buffer stays below; a scene with people does not.
-const CONSTANT_SPREAD: f64 = 0.12;
+/// Coefficient of variation of the mean size of dependent frames per half second. Measured on vtest.avi by x264 in
+/// pieces of 8 s: constant rate 0.04-0.23, constant quality 0.09-0.47; so a steadily busy scene looks like a held rate.
+const HELD_SPREAD: f64 = 0.12;
+const FREE_SPREAD: f64 = 0.25;
+
+/// Dependent frames smaller than this share of a keyframe: a quiet scene on which no bits are spent to hold a rate.
+const QUIET_SHARE: f64 = 0.05;
 
 /// What a camera sends.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -63,8 +67,8 @@ pub struct Measured {
     pub gop: Option<f64>,
     /// Bits a second.
     pub bit_rate: f64,
-    /// Whether the encoder holds the bit rate (then packet sizes say nothing about motion); absent after less than
-    /// four seconds.
+    /// Whether the encoder seems to hold the bit rate (then packet sizes say nothing about motion; a scene that is
+    /// busy all the time looks the same). Absent where sizes do not tell, and after less than four seconds.
     pub constant_bit_rate: Option<bool>,
     /// Whether pictures come in another order than they are shown in (B-frames): they delay every alert.
     pub reordered: bool,
@@ -180,10 +184,21 @@ fn measure(samples: &[Sample], declared_fps: Option<f64>) -> Measured {
         fps,
         gop,
         bit_rate: rate(bits),
-        constant_bit_rate: (seconds >= 4.0).then(|| spread(samples) < CONSTANT_SPREAD),
+        constant_bit_rate: (seconds >= 4.0).then(|| holds_rate(samples)).flatten(),
         reordered: samples.windows(2).any(|w| w[1].pts < w[0].pts),
         non_reference: samples.iter().any(|s| s.droppable),
     }
+}
+
+fn holds_rate(samples: &[Sample]) -> Option<bool> {
+    let mean_size = |keyframe: bool| {
+        let sizes = samples.iter().filter(|s| s.keyframe == keyframe).map(|s| s.bytes as f64);
+        let (sum, count) = sizes.fold((0.0, 0.0), |(sum, count), size| (sum + size, count + 1.0));
+        if count > 0.0 { sum / count } else { 0.0 }
+    };
+    let spread = spread(samples);
+    let quiet = samples.iter().any(|s| !s.keyframe) && mean_size(false) < QUIET_SHARE * mean_size(true);
+    if quiet || spread >= FREE_SPREAD { Some(false) } else { (spread < HELD_SPREAD).then_some(true) }
 }
 
 /// Coefficient of variation of the mean size of dependent frames (of all, where all are keyframes) per half second.
@@ -297,6 +312,7 @@ mod tests {
     fn sizes_that_follow_the_scene_are_variable() {
         let measured = measure(&samples(|n| if n < 100 { 800 } else { 4_000 }), None);
         assert_eq!(measured.constant_bit_rate, Some(false));
+        assert_eq!(measure(&samples(|_| 900), None).constant_bit_rate, Some(false), "a quiet scene");
         assert_eq!(measure(&samples(|_| 1)[..50], None).constant_bit_rate, None, "two seconds say nothing");
     }
 

@@ -31,7 +31,7 @@ impl Transport {
 }
 
 /// One camera to receive from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SourceConfig {
     /// Its name, for threads and log lines.
     pub camera: CameraId,
@@ -45,6 +45,17 @@ pub struct SourceConfig {
     pub transport: Transport,
     /// A description of kind `receive` or `source`; by the codec where absent.
     pub pipeline: Option<String>,
+}
+
+impl fmt::Debug for SourceConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceConfig")
+            .field("camera", &self.camera)
+            .field("url", &redacted(&self.url))
+            .field("transport", &self.transport)
+            .field("pipeline", &self.pipeline)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A checked address, its credentials apart from it.
@@ -153,6 +164,21 @@ mod tests {
         assert_eq!(target.user.as_deref(), Some("admin"));
         assert_eq!(target.password.as_ref().map(Secret::reveal), Some("p@ss%zz"));
         assert!(!format!("{target:?}").contains("p@ss"));
+        assert!(!format!("{:?}", config("rtsp://admin:geheim@cam/")).contains("geheim"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_address_gives_its_password_away(
+            user in "[a-z%0-9@:/]{0,8}", host in "[a-z0-9.:@/?#]{0,12}", scheme in "rtsps?|rtspu|http|",
+        ) {
+            let config = config(&format!("{scheme}://{user}:GEHEIM@{host}"));
+            let shown = match Target::new(&config) {
+                Ok(target) => format!("{target:?} {}", target.shown),
+                Err(fault) => fault.to_string(),
+            };
+            proptest::prop_assert!(!shown.contains("GEHEIM"), "{}", shown);
+        }
     }
 
     #[test]

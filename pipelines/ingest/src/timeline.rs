@@ -120,7 +120,8 @@ impl TimeLine {
         }
         // A small step back heals at once at a keyframe: nothing before it may be shown after it.
         let earliest = if keyframe { newest + 1 } else { (newest - REORDER).max(0) };
-        if line < earliest {
+        // Two access units of one time are two frames; a decoder tells them apart by it.
+        if line < earliest || line == newest {
             self.offset = Some(newest + 1 - stream);
             return (newest + 1, false);
         }
@@ -215,6 +216,14 @@ mod tests {
         let gaps: Vec<usize> = (0..got.len()).filter(|&n| got[n].1).collect();
         assert_eq!(gaps.len(), 1, "{gaps:?}");
         assert_eq!(got.last().unwrap().0, 4_000 + 8_000);
+    }
+
+    #[test]
+    fn access_units_of_the_same_time_lie_apart() {
+        let mut line = TimeLine::new();
+        let packet = testing::packet(Duration::ZERO, Duration::ZERO, false, 1);
+        let mut place = || line.place(&packet, jiff::Timestamp::UNIX_EPOCH, true).moment.pts;
+        assert!(place() < place());
     }
 
     #[test]
