@@ -37,7 +37,7 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Where the configuration comes from. All of it is a parameter, so that tests need no process state.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Holds `vedette.toml` and `conf.d/*.toml`. Default `/etc/vedette`.
+    /// Holds `vedette.toml` and `conf.d/*.toml`; relative paths in them begin here. Default `/etc/vedette`.
     pub config_dir: PathBuf,
     /// Its `conf.d/*.toml` is laid over the files of `config_dir`. Default: none.
     pub state_dir: Option<PathBuf>,
@@ -60,6 +60,27 @@ impl Default for Options {
             host_name: String::new(),
             credentials_dir: None,
             dialects: vec!["vedette".to_owned()],
+        }
+    }
+}
+
+impl Options {
+    /// Of this process: `--config` and `--state` where given, else `/etc/vedette` and `$STATE_DIRECTORY` or
+    /// `./vedette-state`; environment, credentials and host name as they are.
+    pub fn of_process(config_dir: Option<PathBuf>, state_dir: Option<PathBuf>) -> Self {
+        let defaults = Self::default();
+        // systemd gives several folders with colons between them.
+        let folder = |name: &str| std::env::split_paths(&std::env::var_os(name)?).next();
+        let state_dir = state_dir.or_else(|| folder("STATE_DIRECTORY"));
+        let text = |text: std::ffi::OsString| text.into_string().ok();
+        let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            config_dir: config_dir.unwrap_or(defaults.config_dir),
+            state_dir: Some(state_dir.unwrap_or_else(|| PathBuf::from("vedette-state"))),
+            environment: std::env::vars_os().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect(),
+            host_name: host_name.trim().to_owned(),
+            credentials_dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            dialects: defaults.dialects,
         }
     }
 }

@@ -213,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn repeated_warnings_of_a_camera_are_held_back_but_news_are_not() {
+        let (logger, lines) = logger(None);
+        for level in [Level::Warn, Level::Warn, Level::Info, Level::Info] {
+            let camera = [("camera", "gate")];
+            let (file, args) = (Some("ingest.rs"), format_args!("{level}"));
+            let mut record = Record::builder();
+            record.level(level).target("vedette").file_static(file).line(Some(7)).key_values(&camera);
+            logger.log(&record.args(args).build());
+        }
+        assert!(logger.shared.flush(Duration::from_secs(30)));
+        drop(logger);
+        let texts: Vec<String> = lines.iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["WARN", "INFO", "INFO"]);
+    }
+
+    #[test]
     fn a_stuck_writer_holds_nobody_up_and_drops_are_reported() {
         let (open, gate) = channel();
         let (logger, lines) = logger(Some(gate));

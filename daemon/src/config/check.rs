@@ -95,12 +95,12 @@ impl<'a> Check<'a> {
 pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked {
     let Raw { node, inference, broker, camera, secrets_file: _ } = raw;
     let node = self::node(check, node, options);
-    let inference = self::inference(check, inference);
+    let inference = self::inference(check, inference, options);
     let broker_strangers = check_logins(check, broker.keys(), "broker");
     let camera_strangers = check_logins(check, camera.keys(), "camera");
     let mut brokers = BTreeMap::new();
     for (id, raw) in broker.into_iter().filter(|(id, _)| !broker_strangers.contains(id)) {
-        if let Some(broker) = broker::build(check, &id, raw, &node.id, &options.dialects) {
+        if let Some(broker) = broker::build(check, &id, raw, &node.id, options) {
             brokers.insert(broker.id.clone(), broker);
         }
     }
@@ -139,7 +139,7 @@ fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
     Node { id, time_zone, time_zone_name }
 }
 
-fn inference(check: &mut Check<'_>, raw: RawInference) -> Inference {
+fn inference(check: &mut Check<'_>, raw: RawInference, options: &Options) -> Inference {
     let RawInference { providers, threads, strict, library, model } = raw;
     if providers.is_empty() {
         check.value_error(&["inference", "providers"], "is empty: name at least `cpu`");
@@ -150,6 +150,7 @@ fn inference(check: &mut Check<'_>, raw: RawInference) -> Inference {
     if model.is_empty() {
         check.value_error(&["inference", "model"], "is empty: name a model, such as `nanodet-g-416`");
     }
+    let library = library.map(|path| options.config_dir.join(path));
     let providers = providers.into_iter().map(|p| p.name().to_owned()).collect();
     Inference { providers, threads, strict, library, model }
 }

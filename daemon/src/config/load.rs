@@ -199,7 +199,7 @@ impl<'a> Loader<'a> {
         if diagnostics.has_errors() {
             return Err(diagnostics);
         }
-        // What is kept for `check_labels` holds no secrets.
+        // `check_labels` has no need of them.
         self.sources.0.retain(|layer| layer.origin != Origin::Secrets);
         Ok(Config { node, inference, brokers, cameras, hash, warnings: diagnostics, sources: self.sources })
     }
@@ -257,7 +257,11 @@ fn describe(
                 }
                 reported.insert(path[..length].to_vec());
             }
-            layer.error(path, Part::Value, message)
+            let remedy = match path.as_slice() {
+                [table] if table == "camera" || table == "broker" => format!(": write `[{table}.NAME]`"),
+                _ => String::new(),
+            };
+            layer.error(path, Part::Value, format!("{message}{remedy}"))
         }
         Finding::Unknown(_) => {
             let Some((key, parent)) = path.split_last() else {

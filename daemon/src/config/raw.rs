@@ -116,7 +116,8 @@ pub(super) struct RawBroker {
     /// Password. Its place is `vedette.secrets`.
     #[serde(skip_serializing)]
     pub(super) password: Option<String>,
-    /// Certificates to trust (PEM), for `mqtts`. Default: the system's.
+    /// Certificates to trust (PEM), for `mqtts`; relative to the configuration directory, as the next two are.
+    /// Default: the system's.
     pub(super) ca: Option<PathBuf>,
     /// The daemon's own certificate (PEM), for brokers that ask for one; with `client_key`.
     pub(super) client_certificate: Option<PathBuf>,

@@ -163,6 +163,8 @@ fn later_layers_win_key_by_key() {
     write("conf.d/10.toml", "[camera.gate]\nfps = 2\n");
     write("conf.d/30.toml.example", "nonsense");
     write("state/conf.d/gate.toml", "[camera.gate]\nzone.yard = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]\n");
+    write("ca.pem", "");
+    write("conf.d/broker.toml", "[broker.factory]\nurl = \"mqtts://broker\"\nca = \"ca.pem\"\n");
     write("credentials/vedette.secrets", "[camera.gate]\nuser = \"me\"\npassword = \"hunter2\"\n");
     let config = load(&Options {
         config_dir: root.path().to_owned(),
@@ -176,6 +178,11 @@ fn later_layers_win_key_by_key() {
     assert_eq!((gate.fps, gate.transport, gate.zones.len()), (3.0, Transport::Udp, 1));
     assert_eq!(gate.password.as_ref().map(Secret::reveal), Some("hunter2"));
     assert_eq!(config.cameras["yard"].fps, 7.5);
+    assert_eq!(
+        config.brokers["factory"].ca,
+        Some(root.path().join("ca.pem")),
+        "paths begin at the directory"
+    );
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 

@@ -7,7 +7,7 @@ use vedette_core::{Name, Secret, Span};
 
 use super::super::raw::{MqttVersion, RawBroker};
 use super::super::words::hint;
-use super::super::{Broker, EMBEDDED};
+use super::super::{Broker, EMBEDDED, Options};
 use super::Check;
 use super::url::{self, CleanUrl};
 
@@ -22,7 +22,7 @@ pub(super) fn build(
     id: &str,
     raw: RawBroker,
     node: &Name,
-    known_dialects: &[String],
+    options: &Options,
 ) -> Option<Broker> {
     let RawBroker {
         url,
@@ -38,11 +38,13 @@ pub(super) fn build(
         version,
     } = raw;
     let name = check.name(&["broker", id], Name::unreserved);
-    check_dialects(check, id, &dialects, known_dialects);
+    check_dialects(check, id, &dialects, &options.dialects);
     check_prefix(check, id, &prefix);
     if !KEEP_ALIVE.contains(&keep_alive) {
         check.value_error(&["broker", id, "keep_alive"], format!("{keep_alive} is not within 5s to 18h"));
     }
+    let [ca, client_certificate, client_key] =
+        [ca, client_certificate, client_key].map(|file| file.map(|path| options.config_dir.join(path)));
     let files = [("ca", &ca), ("client_certificate", &client_certificate), ("client_key", &client_key)];
     check_files(check, id, &files);
     let address = url.and_then(|text| check_url(check, id, &text));
