@@ -49,6 +49,12 @@ fn persons() -> DetectorOptions {
     DetectorOptions { classes: Some(vec![Class::new("person")]), ..DetectorOptions::default() }
 }
 
+#[test]
+fn a_detector_can_be_given_to_a_thread() {
+    fn sendable<T: Send>() {}
+    sendable::<Detector>();
+}
+
 /// Person AP50 of a form on pictures the model has not seen.
 fn person_ap50(name: &str, form: Form) -> Option<f64> {
     let (runtime, data) = (runtime()?, data()?);

@@ -1,3 +1,5 @@
+//! The shipped manifests load, and mistakes in others are named.
+
 use super::*;
 
 fn root() -> PathBuf {
