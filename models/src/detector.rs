@@ -59,7 +59,9 @@ pub enum ModelError {
         reason: String,
     },
     /// The network is not the one described.
-    #[error("model `{model}`: {what} should be {expected}, is {found}; correct the manifest or fetch the file again")]
+    #[error(
+        "model `{model}`: {what} should be {expected}, is {found}; correct the manifest or fetch the file again"
+    )]
     Shape {
         /// The model.
         model: String,
@@ -102,7 +104,9 @@ pub enum ModelError {
     #[error(transparent)]
     View(#[from] EmptyView),
     /// The golden pair does not come out: a broken file, runtime or processor.
-    #[error("model `{model}`: mean of `{output}` should be {expected}, is {found}: runtime or file is broken")]
+    #[error(
+        "model `{model}`: mean of `{output}` should be {expected}, is {found}: runtime or file is broken"
+    )]
     Golden {
         /// The model.
         model: String,
@@ -154,7 +158,8 @@ impl Detector {
         };
         judge(&manifest, &report, &opened.providers, options.strict)?;
         let preprocessor = Preprocessor::new(spec.width, spec.height, spec.color, spec.pad);
-        let keep = Keep { min_score: options.min_score, classes, nms_iou: options.nms_iou, limit: MOST_BOXES };
+        let keep =
+            Keep { min_score: options.min_score, classes, nms_iou: options.nms_iou, limit: MOST_BOXES };
         let Opened { session, sha256, .. } = opened;
         Ok(Self { session, input, preprocessor, keep, sha256, report, manifest })
     }
@@ -270,7 +275,11 @@ fn allowed(manifest: &Manifest, classes: Option<&[Class]>) -> Result<Vec<bool>, 
     let Some(classes) = classes else { return Ok(vec![true; labels.len()]) };
     if let Some(class) = classes.iter().find(|class| !labels.contains(class)) {
         let known = labels.iter().map(Class::as_str).collect::<Vec<_>>().join(", ");
-        return Err(ModelError::UnknownClass { model: manifest.name().to_owned(), class: class.clone(), known });
+        return Err(ModelError::UnknownClass {
+            model: manifest.name().to_owned(),
+            class: class.clone(),
+            known,
+        });
     }
     Ok(labels.iter().map(|label| classes.contains(label)).collect())
 }
@@ -292,7 +301,12 @@ fn check_input(manifest: &Manifest, session: &Session) -> Result<(), ModelError>
         },
         several => format!("{} inputs", several.len()),
     };
-    Err(ModelError::Shape { model: manifest.name().to_owned(), what: "the input".to_owned(), expected, found })
+    Err(ModelError::Shape {
+        model: manifest.name().to_owned(),
+        what: "the input".to_owned(),
+        expected,
+        found,
+    })
 }
 
 fn check_outputs(manifest: &Manifest, session: &Session) -> Result<(), ModelError> {
@@ -324,8 +338,7 @@ fn measure(wish: Wish<'_>, opened: &Opened, input: &mut Tensor<u8>) -> Vec<Provi
     let profile = || -> Result<_, ProfileError> {
         let folder = Folder::create()?;
         let failed = |e: ort::Error| ProfileError::Session(e.to_string());
-        let mut session =
-            session::profiled(wish, opened, &folder.prefix()).map_err(ProfileError::Session)?;
+        let mut session = session::profiled(wish, opened, &folder.prefix()).map_err(ProfileError::Session)?;
         for _ in 0..RUNS {
             session.run(ort::inputs![&*input]).map_err(failed)?;
         }
@@ -352,6 +365,9 @@ fn judge(
             share.provider, 100.0 * share.mac_share, 100.0 * share.time_share);
     }
     let Some(&first) = used.first() else { return Ok(()) };
+    if let Some(best) = manifest.best_listed(first).filter(|best| *best != form) {
+        log::warn!(model = model; "{model}: the {best} file, which {first} runs best, is missing: {form} runs instead");
+    }
     if report.share_of(first) != Some(0.0) {
         return Ok(());
     }

@@ -28,7 +28,8 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FormFile {
-    /// File name; looked for beside the manifest, in `weights/` beside or above it, and in `$VEDETTE_DATA/models`.
+    /// File name; looked for beside the manifest, in `weights/` beside or above it, in the folders given to
+    /// [`Manifest::load`] and their `weights/`, and in `$VEDETTE_DATA/models`.
     pub file: String,
     /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
@@ -119,7 +120,7 @@ pub struct Card {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
-    /// Byte i of the input is the top byte of the 32-bit product i * `multiplier`, smoothed by no one: a fixed texture.
+    /// Byte i of the input is the top byte of the 32-bit product i * `multiplier`.
     pub multiplier: u32,
     /// Which form was measured.
     pub form: Form,
@@ -221,7 +222,7 @@ impl Manifest {
             known: listed.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", "),
             folders: display(folders),
         })?;
-        Self::read(path)
+        Self::read(path, folders)
     }
 
     /// The names there are, sorted, each with its file; of two with one name the earlier folder's.
@@ -240,7 +241,7 @@ impl Manifest {
         found.into_iter().collect()
     }
 
-    fn read(path: &Path) -> Result<Self, ManifestError> {
+    fn read(path: &Path, more: &[PathBuf]) -> Result<Self, ManifestError> {
         let invalid = |reason: String| ManifestError::Invalid { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path)
             .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
@@ -250,6 +251,7 @@ impl Manifest {
         text.check().map_err(invalid)?;
         let parent = path.parent().unwrap_or(Path::new("."));
         let mut folders = vec![parent.to_owned(), parent.join("weights"), parent.join("../weights")];
+        folders.extend(more.iter().flat_map(|folder| [folder.clone(), folder.join("weights")]));
         folders.extend(std::env::var_os("VEDETTE_DATA").map(|data| PathBuf::from(data).join("models")));
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self { name, path: path.to_owned(), folders, text, family: family.into(), only: None })
@@ -325,6 +327,12 @@ impl Manifest {
         listed().find(|(_, file)| self.find(&file.file).is_some()).or_else(|| listed().next())
     }
 
+    /// The form that `provider` would run if every listed file were there.
+    pub(crate) fn best_listed(&self, provider: Provider) -> Option<Form> {
+        let listed = |form: &Form| self.text.form.contains_key(form);
+        self.only.or_else(|| provider.forms().iter().copied().find(listed))
+    }
+
     /// The same model with this form alone, which every provider then runs whether it is fast in it or not: for
     /// comparing forms.
     pub fn only(mut self, form: Form) -> Result<Self, ManifestError> {
@@ -355,6 +363,11 @@ impl Manifest {
             return Err(ManifestError::Checksum { name, path, expected, found });
         }
         Ok(bytes)
+    }
+
+    /// Whether a form's file is there.
+    pub fn has(&self, file: &FormFile) -> bool {
+        self.find(&file.file).is_some()
     }
 
     fn find(&self, file: &str) -> Option<PathBuf> {

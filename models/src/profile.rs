@@ -178,7 +178,11 @@ fn shares(text: &str) -> Result<Vec<ProviderShare>, ProfileError> {
             time_share: share(tally.micros as f64, micros as f64),
         })
         .collect();
-    shares.sort_by(|a, b| (b.mac_share, b.time_share).partial_cmp(&(a.mac_share, a.time_share)).unwrap_or(std::cmp::Ordering::Equal));
+    shares.sort_by(|a, b| {
+        (b.mac_share, b.time_share)
+            .partial_cmp(&(a.mac_share, a.time_share))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
     Ok(shares)
 }
 
@@ -190,7 +194,11 @@ fn short_name(ort_name: &str) -> String {
 /// Convolutions and matrix products under all their fused names, and graphs that a provider compiled as a whole.
 fn multiplies(op: &str) -> bool {
     let compiled = op.contains("ExecutionProvider") || op.contains("TRTKernel");
-    compiled || op.contains("Conv") || op.contains("Gemm") || op.contains("MatMul") || op.contains("Attention")
+    compiled
+        || op.contains("Conv")
+        || op.contains("Gemm")
+        || op.contains("MatMul")
+        || op.contains("Attention")
 }
 
 #[cfg(test)]

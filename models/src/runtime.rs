@@ -119,10 +119,16 @@ impl Runtime {
         if minor(&version).is_some_and(|m| m >= REPORTING_MINOR)
             && std::env::var_os("ORT_DISABLE_TELEMETRY").is_none_or(|value| value == "0")
         {
-            log::warn!("ONNX Runtime {version} reports usage to its vendor: set ORT_DISABLE_TELEMETRY=1, or use {TESTED}");
+            log::warn!(
+                "ONNX Runtime {version} reports usage to its vendor: set ORT_DISABLE_TELEMETRY=1, or use {TESTED}"
+            );
         }
         let library = mapped(path).unwrap_or_else(|| path.to_owned());
-        let failed = |reason: String| RuntimeError::Start { library: library.clone(), version: version.clone(), reason };
+        let failed = |reason: String| RuntimeError::Start {
+            library: library.clone(),
+            version: version.clone(),
+            reason,
+        };
         let environment = ort::init_from(path)
             .map_err(|e| failed(e.to_string()))?
             .with_name("vedette")
@@ -198,7 +204,8 @@ fn mapped(path: &Path) -> Option<PathBuf> {
     }
     let name = path.to_str()?.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.rsplit('/').next().is_some_and(|file| file.starts_with(name)))?;
+    let line =
+        maps.lines().find(|line| line.rsplit('/').next().is_some_and(|file| file.starts_with(name)))?;
     Some(PathBuf::from(&line[line.find('/')?..]))
 }
 
@@ -209,7 +216,9 @@ mod tests {
     #[test]
     fn the_newest_library_of_a_folder_comes_first() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.28.0", "libonnxruntime_providers_shared.so"] {
+        for name in
+            ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.28.0", "libonnxruntime_providers_shared.so"]
+        {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let names: Vec<_> = in_folder(folder.path())
@@ -236,7 +245,8 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_not_replaced() {
-        let error = Runtime::open(candidates(Some(Path::new("/nowhere/libonnxruntime.so")), &[])).unwrap_err();
+        let error =
+            Runtime::open(candidates(Some(Path::new("/nowhere/libonnxruntime.so")), &[])).unwrap_err();
         let RuntimeError::NotFound { tried } = &error else { panic!("{error}") };
         assert_eq!(tried.len(), 1);
         assert!(error.to_string().contains("/nowhere/libonnxruntime.so: no such file"), "{error}");

@@ -52,7 +52,10 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
     for (at, &provider) in wish.providers.iter().enumerate() {
         let Some((form, file)) = wish.manifest.form(provider) else {
             let wanted: Vec<_> = provider.forms().iter().map(|f| f.name()).collect();
-            refuse(provider, format!("the manifest lists no form that it runs well ({})", wanted.join(", ")))?;
+            refuse(
+                provider,
+                format!("the manifest lists no form that it runs well ({})", wanted.join(", ")),
+            )?;
             continue;
         };
         if provider == Provider::Cpu {
@@ -77,8 +80,11 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
     })?;
     let bytes = wish.manifest.bytes(file)?;
     let model = wish.manifest.name();
-    let session = build(wish, &bytes, None, |_| Ok(()))
-        .map_err(|reason| ModelError::Load { model: model.to_owned(), file: file.file.clone(), reason })?;
+    let session = build(wish, &bytes, None, |_| Ok(())).map_err(|reason| ModelError::Load {
+        model: model.to_owned(),
+        file: file.file.clone(),
+        reason,
+    })?;
     Ok(finish(session, vec![Provider::Cpu], form, file, bytes, registrations))
 }
 

@@ -98,7 +98,8 @@ fn outcomes(detections: &[Found<'_>], truths: &[&Truth<'_>], threshold: f32) -> 
             taken[index] = true;
             return Some(true);
         }
-        let inside = |crowd: &BBox| crowd.intersection(&detection.bbox).area() >= threshold * detection.bbox.area();
+        let inside =
+            |crowd: &BBox| crowd.intersection(&detection.bbox).area() >= threshold * detection.bbox.area();
         if truths.iter().any(|t| t.crowd && inside(&t.bbox)) { None } else { Some(false) }
     };
     detections.iter().map(outcome).collect()

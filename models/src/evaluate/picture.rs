@@ -17,7 +17,12 @@ pub fn read_picture(path: &Path) -> Result<Frame, EvalError> {
 
 /// RGB, three bytes a pixel, as an I420 frame: luma for each pixel, chroma as the mean of each 2x2 block. None where
 /// there are no pixels or too few bytes.
-pub fn frame_from_rgb((width, height): (u32, u32), rgb: &[u8], range: Range, matrix: Matrix) -> Option<Frame> {
+pub fn frame_from_rgb(
+    (width, height): (u32, u32),
+    rgb: &[u8],
+    range: Range,
+    matrix: Matrix,
+) -> Option<Frame> {
     let (w, h) = (width as usize, height as usize);
     let (cw, ch) = (w.div_ceil(2), h.div_ceil(2));
     let pixels = rgb.as_chunks::<3>().0.get(..w * h)?;
@@ -65,7 +70,9 @@ mod tests {
             for matrix in [Matrix::Bt601, Matrix::Bt709] {
                 let frame = frame_from_rgb((64, 64), &rgb, range, matrix).unwrap();
                 let mut output = vec![0; 32 * 32 * 3];
-                Preprocessor::new(32, 32, ColorOrder::Rgb, 114).run(&frame, View::WHOLE, &mut output).unwrap();
+                Preprocessor::new(32, 32, ColorOrder::Rgb, 114)
+                    .run(&frame, View::WHOLE, &mut output)
+                    .unwrap();
                 for (found, wanted) in output.iter().zip(color.iter().cycle()) {
                     assert!(found.abs_diff(*wanted) <= 2, "{range:?} {matrix:?}: {found} for {wanted}");
                 }

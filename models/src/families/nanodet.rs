@@ -61,7 +61,8 @@ impl Family for Config {
             }
             for (class, (&score, &wanted)) in row.iter().zip(&keep.classes).enumerate() {
                 // NaN is not at least anything.
-                let sound = score >= keep.min_score && score.is_finite() && xyxy.iter().all(|v| v.is_finite());
+                let sound =
+                    score >= keep.min_score && score.is_finite() && xyxy.iter().all(|v| v.is_finite());
                 if wanted && sound && xyxy[2] > xyxy[0] && xyxy[3] > xyxy[1] {
                     found.push(RawBox { class, score: score.min(1.0), xyxy: *xyxy });
                 }
@@ -114,7 +115,10 @@ mod tests {
     fn thresholds_and_the_allow_list_hold() {
         let scores = [[0.1, 0.05, 0.9], [0.0, 0.8, 0.0]];
         let all = decode(&[A, B], &scores, &keep());
-        assert_eq!(all.iter().map(|b| (b.class, b.score)).collect::<Vec<_>>(), [(2, 0.9), (1, 0.8), (0, 0.1)]);
+        assert_eq!(
+            all.iter().map(|b| (b.class, b.score)).collect::<Vec<_>>(),
+            [(2, 0.9), (1, 0.8), (0, 0.1)]
+        );
         let some = decode(&[A, B], &scores, &Keep { classes: vec![true, true], ..keep() });
         assert_eq!(some.iter().map(|b| b.class).collect::<Vec<_>>(), [1, 0]);
     }

@@ -7,7 +7,10 @@ use super::RawBox;
 pub fn class_wise(mut boxes: Vec<RawBox>, iou: f32, limit: usize) -> Vec<RawBox> {
     boxes.sort_by(|a, b| {
         let place = || a.xyxy.iter().zip(&b.xyxy).map(|(p, q)| p.total_cmp(q)).find(|o| o.is_ne());
-        b.score.total_cmp(&a.score).then(a.class.cmp(&b.class)).then_with(|| place().unwrap_or(std::cmp::Ordering::Equal))
+        b.score
+            .total_cmp(&a.score)
+            .then(a.class.cmp(&b.class))
+            .then_with(|| place().unwrap_or(std::cmp::Ordering::Equal))
     });
     let mut kept: Vec<RawBox> = Vec::new();
     for candidate in boxes {

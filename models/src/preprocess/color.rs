@@ -20,12 +20,12 @@ pub(super) struct Target {
 /// One matrix, range and channel order.
 #[derive(Debug)]
 pub(super) struct Converter {
-    luma: i16,
+    luma: [i16; BLOCK],
     luma_zero: i32,
-    red_v: i16,
-    green_u: i16,
-    green_v: i16,
-    blue_u: i16,
+    red_v: [i16; BLOCK],
+    green_u: [i16; BLOCK],
+    green_v: [i16; BLOCK],
+    blue_u: [i16; BLOCK],
     order: ColorOrder,
 }
 
@@ -41,7 +41,7 @@ impl Converter {
             Range::Limited => (255.0 / 219.0, 255.0 / 224.0, 16),
         };
         let kg = 1.0 - kr - kb;
-        let unit = |value: f64| (value * f64::from(1 << COEFFICIENT_BITS)).round() as i16;
+        let unit = |value: f64| [(value * f64::from(1 << COEFFICIENT_BITS)).round() as i16; BLOCK];
         Self {
             luma: unit(luma),
             luma_zero,
@@ -54,7 +54,13 @@ impl Converter {
     }
 
     /// Writes one row; without chroma it is grey. Values are times 64 (`rows.rs`).
-    pub(super) fn row(&self, luma: &[i16], chroma: Option<(&[i16], &[i16])>, target: Target, output: &mut [u8]) {
+    pub(super) fn row(
+        &self,
+        luma: &[i16],
+        chroma: Option<(&[i16], &[i16])>,
+        target: Target,
+        output: &mut [u8],
+    ) {
         const GREY: [i16; BLOCK] = [128 << FRACTION_BITS; BLOCK];
         let mut pixels = [[0u8; BLOCK]; 3];
         for (block, y) in luma.chunks(BLOCK).enumerate() {
@@ -74,20 +80,21 @@ impl Converter {
         }
     }
 
-    #[inline]
+    /// Not inlined, and the coefficients stand in lines: see `rows.rs`.
+    #[inline(never)]
     fn block(&self, y: &[i16; BLOCK], u: &[i16; BLOCK], v: &[i16; BLOCK], rgb: &mut [[u8; BLOCK]; 3]) {
         let shift = COEFFICIENT_BITS + FRACTION_BITS;
-        let round = (1 << (shift - 1)) - i32::from(self.luma) * (self.luma_zero << FRACTION_BITS);
+        let round = (1 << (shift - 1)) - i32::from(self.luma[0]) * (self.luma_zero << FRACTION_BITS);
         let center = 128 << FRACTION_BITS;
         // Narrowed first: 16-bit limits are one instruction where 32-bit ones are three.
         let byte = |sum: i32| ((sum >> shift) as i16).clamp(0, 255) as u8;
         let product = |a: i16, b: i16| i32::from(a) * i32::from(b);
         for i in 0..BLOCK {
-            let (cb, cr) = (u[i] - center, v[i] - center);
-            let luma = product(y[i], self.luma) + round;
-            rgb[0][i] = byte(luma + product(cr, self.red_v));
-            rgb[1][i] = byte(luma + product(cb, self.green_u) + product(cr, self.green_v));
-            rgb[2][i] = byte(luma + product(cb, self.blue_u));
+            let (cb, cr) = (u[i].wrapping_sub(center), v[i].wrapping_sub(center));
+            let luma = product(y[i], self.luma[i]) + round;
+            rgb[0][i] = byte(luma + product(cr, self.red_v[i]));
+            rgb[1][i] = byte(luma + product(cb, self.green_u[i]) + product(cr, self.green_v[i]));
+            rgb[2][i] = byte(luma + product(cb, self.blue_u[i]));
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use vedette_core::{BBox, Rotation, View};
 
-use super::swaps_sides;
 use super::color::Target;
+use super::swaps_sides;
 
 /// The part of the input that shows the picture. Rows and columns of the picture are those **before** it is turned.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +37,8 @@ impl Letterbox {
         if !finite || region.area() <= 0.0 {
             return Err(EmptyView(view.region));
         }
-        let span = |from: f32, to: f32, pixels: u32| [f64::from(from), f64::from(to)].map(|v| v * f64::from(pixels));
+        let span =
+            |from: f32, to: f32, pixels: u32| [f64::from(from), f64::from(to)].map(|v| v * f64::from(pixels));
         let source = [span(region.x0, region.x1, size.0), span(region.y0, region.y1, size.1)];
         let length = |[from, to]: [f64; 2]| to - from;
         // Beyond 8 no camera goes; the bound keeps the factors of both axes within what the taps are made for.
@@ -96,7 +97,8 @@ impl Letterbox {
 
     /// A box in input pixels (left, top, right, bottom) as 0..1 of the whole, unturned picture, cut at its borders.
     pub fn to_picture(&self, [x0, y0, x1, y1]: [f32; 4]) -> BBox {
-        let (a, b) = (self.unturned(f64::from(x0), f64::from(y0)), self.unturned(f64::from(x1), f64::from(y1)));
+        let (a, b) =
+            (self.unturned(f64::from(x0), f64::from(y0)), self.unturned(f64::from(x1), f64::from(y1)));
         let order = |p: f64, q: f64| if p <= q { (p as f32, q as f32) } else { (q as f32, p as f32) };
         let ((x0, x1), (y0, y1)) = (order(a.0, b.0), order(a.1, b.1));
         BBox { x0, y0, x1, y1 }.clipped()
@@ -160,7 +162,8 @@ mod tests {
             Case((4000, 2), 1.0, Rotation::None, [0, 207, 416, 1]),
         ];
         for Case(size, aspect, rotation, content) in cases {
-            let found = Letterbox::new(size, aspect, view([0.0, 0.0, 1.0, 1.0], rotation), (416, 416)).unwrap();
+            let found =
+                Letterbox::new(size, aspect, view([0.0, 0.0, 1.0, 1.0], rotation), (416, 416)).unwrap();
             assert_eq!(found.content, content, "{size:?} {rotation:?}");
         }
     }
@@ -175,7 +178,8 @@ mod tests {
 
     #[test]
     fn clockwise_moves_the_top_left_corner_to_the_right() {
-        let square = Letterbox::new((64, 64), 1.0, view([0.0, 0.0, 1.0, 1.0], Rotation::Clockwise90), (64, 64));
+        let square =
+            Letterbox::new((64, 64), 1.0, view([0.0, 0.0, 1.0, 1.0], Rotation::Clockwise90), (64, 64));
         let seen = square.unwrap().to_input(BBox { x0: 0.0, y0: 0.0, x1: 0.25, y1: 0.125 });
         assert_eq!(seen, [56.0, 0.0, 64.0, 16.0]);
     }

@@ -10,8 +10,8 @@ use super::taps::{ONE, Tap, Taps};
 
 /// Bits below the point in a resampled row: values are 0..255 times 64.
 pub(super) const FRACTION_BITS: u32 = 6;
-/// Columns that are summed together: their sums stay in registers.
-const BLOCK: usize = 32;
+/// Columns that are mixed together.
+const BLOCK: usize = 64;
 /// More rows than this of 255 would not fit 16 bits; beyond, rows are sampled.
 const MOST_ROWS: usize = 256;
 
@@ -35,6 +35,7 @@ impl<'a> PlaneRows<'a> {
 /// Buffers of one plane.
 #[derive(Debug, Default)]
 pub(super) struct Resampler {
+    inner_sums: Vec<u16>,
     column_sums: Vec<i16>,
     apart: [Vec<i16>; 2],
     result: [Vec<i16>; 2],
@@ -49,7 +50,12 @@ impl Resampler {
     }
 
     /// The same for a plane of two interleaved components.
-    pub(super) fn row_of_two(&mut self, plane: &PlaneRows<'_>, [x, y]: [&Taps; 2], index: usize) -> (&[i16], &[i16]) {
+    pub(super) fn row_of_two(
+        &mut self,
+        plane: &PlaneRows<'_>,
+        [x, y]: [&Taps; 2],
+        index: usize,
+    ) -> (&[i16], &[i16]) {
         self.down(plane, x, y, index);
         for part in &mut self.apart {
             part.resize(self.column_sums.len() / 2, 0);
@@ -70,56 +76,73 @@ impl Resampler {
         // What dot products read beyond the last sample has weight 0.
         self.column_sums.resize(needed + x.width() * plane.components, 0);
         if let Some(tap) = y.get(index) {
-            let rows = Rows { plane, range: (from, to), tap };
-            rows.blend(&mut self.column_sums[..needed]);
+            self.inner_sums.resize(needed, 0);
+            blend(plane, (from, to), tap, &mut self.inner_sums, &mut self.column_sums[..needed]);
         }
     }
 }
 
-struct Rows<'a> {
-    plane: &'a PlaneRows<'a>,
-    range: (usize, usize),
-    tap: &'a Tap,
-}
-
 /// Factors of the three parts of a tap for [`mix`].
-#[derive(Clone, Copy)]
 struct Factors {
-    first: u16,
-    last: u16,
-    inner: u16,
+    first: [u16; BLOCK],
+    last: [u16; BLOCK],
+    inner: [u16; BLOCK],
     inner_shift: u32,
 }
 
-impl Rows<'_> {
-    fn blend(&self, output: &mut [i16]) {
-        let tap = self.tap;
-        let stride = tap.inner.div_ceil(MOST_ROWS).max(1);
-        let inner = tap.inner.div_ceil(stride);
-        let factors = Factors::new(tap, inner);
-        let row = |y: usize| self.plane.row(y, self.range);
-        let (first, last) = (row(tap.first), row(tap.last));
-        let between = || (tap.first + 1..tap.last).step_by(stride).take(inner);
-        let (blocks, rest) = output.as_chunks_mut::<BLOCK>();
-        let whole = blocks.len() * BLOCK;
-        let (first_blocks, first_rest) = first.as_chunks::<BLOCK>();
-        let (last_blocks, last_rest) = last.as_chunks::<BLOCK>();
-        for (at, ((block, a), b)) in blocks.iter_mut().zip(first_blocks).zip(last_blocks).enumerate() {
-            let mut sums = [0u16; BLOCK];
-            for y in between() {
-                let Some(bytes) = row(y)[at * BLOCK..].first_chunk::<BLOCK>() else { continue };
-                for (sum, byte) in sums.iter_mut().zip(bytes) {
-                    *sum += u16::from(*byte);
-                }
-            }
-            for (((out, a), b), sum) in block.iter_mut().zip(a).zip(b).zip(&sums) {
-                *out = mix(*a, *b, *sum, factors);
-            }
-        }
-        for (column, ((out, a), b)) in rest.iter_mut().zip(first_rest).zip(last_rest).enumerate() {
-            let sum = between().map(|y| u16::from(row(y)[whole + column])).sum();
-            *out = mix(*a, *b, sum, factors);
-        }
+/// One line of column averages: first row, last row and the sum of those between, each with its factor.
+fn blend(plane: &PlaneRows<'_>, range: (usize, usize), tap: &Tap, sums: &mut [u16], output: &mut [i16]) {
+    let stride = tap.inner.div_ceil(MOST_ROWS).max(1);
+    let inner = tap.inner.div_ceil(stride);
+    let factors = Factors::new(tap, inner);
+    let row = |index: usize| plane.row(tap.first + 1 + index * stride, range);
+    let whole = inner - inner % 4;
+    sums.fill(0);
+    for index in (0..whole).step_by(4) {
+        add(sums, [row(index), row(index + 1), row(index + 2), row(index + 3)]);
+    }
+    match inner - whole {
+        1 => add(sums, [row(whole)]),
+        2 => add(sums, [row(whole), row(whole + 1)]),
+        3 => add(sums, [row(whole), row(whole + 1), row(whole + 2)]),
+        _ => {}
+    }
+    let (first, last) = (plane.row(tap.first, range), plane.row(tap.last, range));
+    let (blocks, rest) = output.as_chunks_mut::<BLOCK>();
+    let ((first, first_rest), (last, last_rest)) = (first.as_chunks::<BLOCK>(), last.as_chunks::<BLOCK>());
+    let (sums, sums_rest) = sums.as_chunks::<BLOCK>();
+    for (((out, a), b), sum) in blocks.iter_mut().zip(first).zip(last).zip(sums) {
+        mix_block(out, a, b, sum, &factors);
+    }
+    for (((out, a), b), sum) in rest.iter_mut().zip(first_rest).zip(last_rest).zip(sums_rest) {
+        *out = mix(*a, *b, *sum, &factors, 0);
+    }
+}
+
+/// Not inlined, and the factors stand in lines as long as the block: only then does the compiler see 16-bit operands
+/// and use the 16-bit multiply of every vector unit instead of a 32-bit one that baseline x86-64 lacks (3x).
+#[inline(never)]
+fn mix_block(
+    output: &mut [i16; BLOCK],
+    first: &[u8; BLOCK],
+    last: &[u8; BLOCK],
+    sums: &[u16; BLOCK],
+    factors: &Factors,
+) {
+    for i in 0..BLOCK {
+        output[i] = mix(first[i], last[i], sums[i], factors, i);
+    }
+}
+
+/// Adds N rows at once: the sums are then read and written once for N rows.
+#[inline(always)]
+fn add<const N: usize>(sums: &mut [u16], rows: [&[u8]; N]) {
+    let length = sums.len();
+    // Cut to one length, so that the loop needs no checks and becomes vector code.
+    let rows = rows.map(|row| &row[..length]);
+    for (i, sum) in sums.iter_mut().enumerate() {
+        let column = rows.iter().map(|row| u16::from(row[i]));
+        *sum = column.fold(*sum, u16::wrapping_add);
     }
 }
 
@@ -131,16 +154,19 @@ impl Factors {
         let share = tap.inner_weight * tap.inner as f64 / inner.max(1) as f64;
         // A cast saturates; the factor stays below 65536 since a shifted sum of 255s exceeds 32767.
         let factor = (share * f64::from(1u32 << 23) / f64::from(1u32 << inner_shift)).round() as u16;
-        Self { first: unit(tap.first_weight), last: unit(tap.last_weight), inner: factor, inner_shift }
+        let line = |factor: u16| [factor; BLOCK];
+        let (first, last) = (line(unit(tap.first_weight)), line(unit(tap.last_weight)));
+        Self { first, last, inner: line(factor), inner_shift }
     }
 }
 
 /// (first · weight + last · weight + sum · weight) · 128, each product rounded down by less than 1/128 of a level.
 #[inline(always)]
-fn mix(first: u8, last: u8, sum: u16, f: Factors) -> i16 {
+fn mix(first: u8, last: u8, sum: u16, f: &Factors, column: usize) -> i16 {
     let high = |a: u16, b: u16| ((u32::from(a) * u32::from(b)) >> 16) as u16;
-    let edges = high(u16::from(first) << 8, f.first) + high(u16::from(last) << 8, f.last);
-    (edges + high(sum << f.inner_shift, f.inner)) as i16
+    let edges =
+        high(u16::from(first) << 8, f.first[column]).wrapping_add(high(u16::from(last) << 8, f.last[column]));
+    edges.wrapping_add(high(sum << f.inner_shift, f.inner[column])) as i16
 }
 
 fn along(line: &[i16], taps: &Taps, result: &mut Vec<i16>) {
@@ -156,7 +182,7 @@ fn along(line: &[i16], taps: &Taps, result: &mut Vec<i16>) {
 
 fn dot_products<const N: usize>(line: &[i16], taps: &Taps, result: &mut Vec<i16>) {
     let products = taps.dot_products::<N>();
-    result.extend(products.map(|(start, weights)| match line[start..].first_chunk::<N>() {
+    result.extend(products.map(|(start, weights)| match line.get(start..start + N) {
         Some(samples) => dot(samples, weights),
         None => 0,
     }));

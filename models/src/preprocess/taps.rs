@@ -61,6 +61,7 @@ impl Taps {
         Self { taps, range: (low, high), width, starts, weights }
     }
 
+    /// What one output sample is made of.
     pub(super) fn get(&self, index: usize) -> Option<&Tap> {
         self.taps.get(index)
     }

@@ -17,7 +17,7 @@ const MATRICES: [Matrix; 2] = [Matrix::Bt601, Matrix::Bt709];
 /// Edges, slopes and noise.
 fn texture(x: usize, y: usize, plane: usize) -> u8 {
     let noise = (x * 7919 + y * 104_729 + plane * 31).wrapping_mul(2_654_435_761) >> 16 & 63;
-    let checks = if (x / 9 + y / 7) % 2 == 0 { 40 } else { 140 };
+    let checks = if (x / 9 + y / 7).is_multiple_of(2) { 40 } else { 140 };
     (checks + noise + (x + 2 * y) % 50).min(255) as u8
 }
 
@@ -72,7 +72,9 @@ fn sample(frame: &Frame, index: usize, x: [f64; 2], y: [f64; 2]) -> f64 {
         vec![(first, 1.0 - at.fract()), ((first + 1).min(samples - 1), at.fract())]
     };
     let (columns, rows) = (weights(x, plane.width / parts), weights(y, plane.height));
-    let along = |row: usize| columns.iter().map(|(c, w)| f64::from(plane.row(row)[c * parts + part]) * w).sum::<f64>();
+    let along = |row: usize| {
+        columns.iter().map(|(c, w)| f64::from(plane.row(row)[c * parts + part]) * w).sum::<f64>()
+    };
     rows.iter().map(|(row, w)| along(*row) * w).sum()
 }
 
@@ -82,7 +84,9 @@ fn reference(frame: &Frame, x: [f64; 2], y: [f64; 2]) -> [f64; 3] {
     let (kr, kb) = if frame.matrix() == Matrix::Bt601 { (0.299, 0.114) } else { (0.2126, 0.0722) };
     let (luma, u, v) = match frame.range() {
         Range::Full => (luma, u - 128.0, v - 128.0),
-        Range::Limited => ((luma - 16.0) * 255.0 / 219.0, (u - 128.0) * 255.0 / 224.0, (v - 128.0) * 255.0 / 224.0),
+        Range::Limited => {
+            ((luma - 16.0) * 255.0 / 219.0, (u - 128.0) * 255.0 / 224.0, (v - 128.0) * 255.0 / 224.0)
+        }
     };
     let (r, b) = (luma + 2.0 * (1.0 - kr) * v, luma + 2.0 * (1.0 - kb) * u);
     let g = (luma - kr * r - kb * b) / (1.0 - kr - kb);
@@ -133,9 +137,13 @@ fn every_combination_is_within_two_levels_of_the_reference() {
 
 #[test]
 fn camera_sizes_and_aspects_are_within_two_levels() {
-    for (size, aspect) in
-        [((1920, 1080), 1.0), ((704, 576), 16.0 / 11.0), ((640, 480), 1.0), ((352, 240), 40.0 / 33.0), ((2560, 1440), 1.0)]
-    {
+    for (size, aspect) in [
+        ((1920, 1080), 1.0),
+        ((704, 576), 16.0 / 11.0),
+        ((640, 480), 1.0),
+        ((352, 240), 40.0 / 33.0),
+        ((2560, 1440), 1.0),
+    ] {
         let frame = frame(PixelFormat::I420, size, 0).with_pixel_aspect(aspect);
         let worst = difference(&frame, View::WHOLE, (416, 416));
         assert!(worst <= 2.0, "{frame:?}: {worst}");
