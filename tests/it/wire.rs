@@ -75,6 +75,9 @@ fn wrong_values_are_refused() {
         let topic = topic(kind);
         let (_, mut message) = golden().into_iter().find(|(t, _)| *t == topic).unwrap();
         message[key] = value;
-        assert!(schemas::validate(&topic, message.to_string().as_bytes()).is_err(), "{kind}.{key}: {message}");
+        assert!(
+            schemas::validate(&topic, message.to_string().as_bytes()).is_err(),
+            "{kind}.{key}: {message}"
+        );
     }
 }

@@ -66,7 +66,10 @@ impl Mosquitto {
 
     fn prepare(&self) {
         if let Some((user, password)) = self.options.login {
-            run(Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(self.path("passwords")).args([user, password]));
+            run(Command::new("mosquitto_passwd")
+                .args(["-b", "-c"])
+                .arg(self.path("passwords"))
+                .args([user, password]));
             open_to_all(&self.path("passwords"));
         }
         if self.options.tls {
@@ -84,7 +87,8 @@ impl Mosquitto {
 
     fn configuration(&self) -> String {
         let folder = self.folder.path().display();
-        let mut text = format!("max_queued_messages 0\nlog_dest file {folder}/log\nlistener {} 127.0.0.1\n", self.port);
+        let mut text =
+            format!("max_queued_messages 0\nlog_dest file {folder}/log\nlistener {} 127.0.0.1\n", self.port);
         match self.options.login {
             Some(_) => text += &format!("allow_anonymous false\npassword_file {folder}/passwords\n"),
             None => text += "allow_anonymous true\n",
@@ -199,7 +203,9 @@ pub fn make_certificates(folder: &Path) {
     openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
     let extensions = "subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n";
     fs::write(folder.join("extensions"), extensions).expect("the folder should be writable");
-    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem");
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
+    );
     for file in ["ca.pem", "server.pem", "server.key"] {
         open_to_all(&folder.join(file));
     }

@@ -53,7 +53,10 @@ impl Subscriber {
     /// `name` outlives connections, so that a broker with persistence keeps messages while it is away.
     pub fn start(name: &str, port: u16, login: Option<(&str, &str)>) -> Self {
         let mut options = MqttOptions::new(name, "127.0.0.1", port);
-        options.set_clean_session(false).set_keep_alive(Duration::from_secs(5)).set_max_packet_size(1 << 20, 1 << 20);
+        options
+            .set_clean_session(false)
+            .set_keep_alive(Duration::from_secs(5))
+            .set_max_packet_size(1 << 20, 1 << 20);
         if let Some((user, password)) = login {
             options.set_credentials(user, password);
         }
@@ -123,7 +126,8 @@ impl Subscriber {
     /// Waits for `n` different events, and gives all that came, repetitions too.
     pub fn events(&self, n: usize) -> Vec<Message> {
         let different = |messages: &[Message]| {
-            let mut seqs: Vec<_> = messages.iter().filter(|m| m.is_event()).map(|m| m.get("seq").as_u64()).collect();
+            let mut seqs: Vec<_> =
+                messages.iter().filter(|m| m.is_event()).map(|m| m.get("seq").as_u64()).collect();
             seqs.sort_unstable();
             seqs.dedup();
             seqs.len() >= n

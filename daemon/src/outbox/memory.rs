@@ -92,8 +92,11 @@ impl MemoryOutbox {
     fn freeze(&self, epoch: Uuid, seq: u64, event: &Event, latency: Option<Duration>) -> Arc<Stored> {
         let latency_ms = latency.map(|l| u64::try_from(l.as_millis()).unwrap_or(u64::MAX));
         let messages = self.encoder.freeze(epoch, seq, latency_ms, event).into_iter();
-        let frozen =
-            |(dialect, m): (_, crate::wire::Message)| Frozen { dialect, topic: m.topic, payload: m.payload.into() };
+        let frozen = |(dialect, m): (_, crate::wire::Message)| Frozen {
+            dialect,
+            topic: m.topic,
+            payload: m.payload.into(),
+        };
         Arc::new(Stored {
             seq,
             camera: event.camera.clone(),

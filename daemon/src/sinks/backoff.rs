@@ -40,7 +40,10 @@ mod tests {
             let waits: Vec<_> = (0..200).map(|_| Backoff { failures }.next()).collect();
             let bound = Duration::from_secs(bound);
             assert!(waits.iter().all(|w| *w <= bound && *w >= Duration::from_millis(100)), "{failures}");
-            assert!(waits.iter().any(|w| *w > bound / 2) && waits.iter().any(|w| *w < bound / 2), "{failures}");
+            assert!(
+                waits.iter().any(|w| *w > bound / 2) && waits.iter().any(|w| *w < bound / 2),
+                "{failures}"
+            );
         }
     }
 

@@ -68,7 +68,8 @@ impl EmbeddedBroker {
         let (ready, started) = mpsc::channel();
         let stopped = stop.clone();
         let serve = move || supervise(port, &stopped, &ready);
-        let thread = std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(serve).map_err(failed)?;
+        let thread =
+            std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(serve).map_err(failed)?;
         let broker = Self { port, stop, thread: Some(thread) };
         match started.recv_timeout(Duration::from_secs(5)) {
             Ok(Ok(())) => Ok(broker),

@@ -79,7 +79,9 @@ pub enum SinkError {
         dialect: String,
     },
     /// A prefix that cannot stand in a topic.
-    #[error("broker {broker}: prefix `{prefix}` cannot begin a topic: use levels without + # and $, such as site/area")]
+    #[error(
+        "broker {broker}: prefix `{prefix}` cannot begin a topic: use levels without + # and $, such as site/area"
+    )]
     Prefix {
         /// Whose.
         broker: Name,

@@ -40,6 +40,9 @@ pub(super) fn read<T: DeserializeOwned>(
     };
     let aside = format!("{name}.corrupt-{}", now.as_second());
     fs::rename(&path, directory.join(&aside))?;
-    log::error!("state file {} is damaged ({damage}): set aside as {aside}, a new one begins", path.display());
+    log::error!(
+        "state file {} is damaged ({damage}): set aside as {aside}, a new one begins",
+        path.display()
+    );
     Ok(None)
 }

@@ -53,7 +53,9 @@ impl Queue {
     }
 
     pub(super) fn next(&self, after: u64) -> Option<Arc<Stored>> {
-        let first = |map: &BTreeMap<u64, Arc<Stored>>| map.range(after.saturating_add(1)..).next().map(|(_, s)| Arc::clone(s));
+        let first = |map: &BTreeMap<u64, Arc<Stored>>| {
+            map.range(after.saturating_add(1)..).next().map(|(_, s)| Arc::clone(s))
+        };
         self.by_severity.iter().filter_map(first).min_by_key(|s| s.seq)
     }
 

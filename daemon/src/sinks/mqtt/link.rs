@@ -88,6 +88,17 @@ enum Inner {
     V5(Box<v5::EventLoop>),
 }
 
+/// What both versions need, made ready.
+struct Ready {
+    host: String,
+    port: u16,
+    client_id: String,
+    transport: Transport,
+    keep_alive: Duration,
+    login: Option<(String, String)>,
+    will: Option<Publish>,
+}
+
 /// Prepares a connection; the first [`Poller::poll`] opens it. `will` is what the broker publishes when it ends
 /// without farewell.
 pub(super) fn open(config: &MqttConfig, will: Option<Publish>) -> Result<(Sender, Poller), LinkError> {
@@ -97,59 +108,74 @@ pub(super) fn open(config: &MqttConfig, will: Option<Publish>) -> Result<(Sender
     };
     // rumqttc joins host and port with a colon; its TLS needs the bare address.
     let ip6 = config.address.host.contains(':') && !config.address.tls;
-    let host = if ip6 { format!("[{}]", config.address.host) } else { config.address.host.clone() };
-    // Shorter ones panic in rumqttc; `check` says so before.
-    let keep_alive = config.keep_alive.0.max(Duration::from_secs(5));
     let login = config.user.clone().map(|user| {
         let password = config.password.as_ref().map_or("", |p| p.reveal());
         (user, password.to_owned())
     });
+    let ready = Ready {
+        host: if ip6 { format!("[{}]", config.address.host) } else { config.address.host.clone() },
+        port: config.address.port,
+        client_id: config.client_id.clone(),
+        transport,
+        // Shorter ones panic in rumqttc.
+        keep_alive: config.keep_alive.0.max(Duration::from_secs(5)),
+        login,
+        will,
+    };
     let (sender, inner) = match config.version {
-        Version::V3 => {
-            let mut options = rumqttc::MqttOptions::new(&config.client_id, host, config.address.port);
-            options
-                .set_transport(transport)
-                .set_keep_alive(keep_alive)
-                .set_inflight(PACKET_IDS)
-                .set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize);
-            if let Some(Publish { topic, payload: message, retained: retain }) = will {
-                let qos = rumqttc::QoS::AtLeastOnce;
-                options.set_last_will(rumqttc::LastWill { topic, message, qos, retain });
-            }
-            if let Some((user, password)) = login {
-                options.set_credentials(user, password);
-            }
-            let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS);
-            let mut network = rumqttc::NetworkOptions::new();
-            network.set_connection_timeout(CONNECT);
-            network.set_tcp_nodelay(true);
-            events.set_network_options(network);
-            (Sender::V3(client), Inner::V3(Box::new(events)))
-        }
-        Version::V5 => {
-            let mut options = v5::MqttOptions::new(&config.client_id, host, config.address.port);
-            let mut network = rumqttc::NetworkOptions::new();
-            network.set_tcp_nodelay(true);
-            options
-                .set_transport(transport)
-                .set_keep_alive(keep_alive)
-                .set_outgoing_inflight_upper_limit(PACKET_IDS)
-                .set_connection_timeout(CONNECT)
-                .set_network_options(network)
-                .set_max_packet_size(Some(PACKET_MAX));
-            if let Some(Publish { topic, payload: message, retained: retain }) = will {
-                let (qos, topic, properties) = (v5::mqttbytes::QoS::AtLeastOnce, topic.into(), None);
-                options.set_last_will(v5::mqttbytes::v5::LastWill { topic, message, qos, retain, properties });
-            }
-            if let Some((user, password)) = login {
-                options.set_credentials(user, password);
-            }
-            let (client, events) = v5::AsyncClient::new(options, REQUESTS);
-            (Sender::V5(client), Inner::V5(Box::new(events)))
-        }
+        Version::V3 => open_v3(ready),
+        Version::V5 => open_v5(ready),
     };
     let address = format!("{}:{}", config.address.host, config.address.port);
     Ok((sender, Poller { broker: config.id.clone(), address, inner }))
+}
+
+fn network() -> rumqttc::NetworkOptions {
+    let mut network = rumqttc::NetworkOptions::new();
+    network.set_connection_timeout(CONNECT);
+    network.set_tcp_nodelay(true);
+    network
+}
+
+fn open_v3(ready: Ready) -> (Sender, Inner) {
+    let Ready { host, port, client_id, transport, keep_alive, login, will } = ready;
+    let mut options = rumqttc::MqttOptions::new(client_id, host, port);
+    options
+        .set_transport(transport)
+        .set_keep_alive(keep_alive)
+        .set_inflight(PACKET_IDS)
+        .set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize);
+    if let Some(Publish { topic, payload: message, retained: retain }) = will {
+        let qos = rumqttc::QoS::AtLeastOnce;
+        options.set_last_will(rumqttc::LastWill { topic, message, qos, retain });
+    }
+    if let Some((user, password)) = login {
+        options.set_credentials(user, password);
+    }
+    let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS);
+    events.set_network_options(network());
+    (Sender::V3(client), Inner::V3(Box::new(events)))
+}
+
+fn open_v5(ready: Ready) -> (Sender, Inner) {
+    let Ready { host, port, client_id, transport, keep_alive, login, will } = ready;
+    let mut options = v5::MqttOptions::new(client_id, host, port);
+    options
+        .set_transport(transport)
+        .set_keep_alive(keep_alive)
+        .set_outgoing_inflight_upper_limit(PACKET_IDS)
+        .set_connection_timeout(CONNECT)
+        .set_network_options(network())
+        .set_max_packet_size(Some(PACKET_MAX));
+    if let Some(Publish { topic, payload: message, retained: retain }) = will {
+        let (qos, topic, properties) = (v5::mqttbytes::QoS::AtLeastOnce, topic.into(), None);
+        options.set_last_will(v5::mqttbytes::v5::LastWill { topic, message, qos, retain, properties });
+    }
+    if let Some((user, password)) = login {
+        options.set_credentials(user, password);
+    }
+    let (client, events) = v5::AsyncClient::new(options, REQUESTS);
+    (Sender::V5(client), Inner::V5(Box::new(events)))
 }
 
 impl Sender {
@@ -157,7 +183,9 @@ impl Sender {
     pub(super) fn publish(&self, publish: Publish) -> bool {
         let Publish { topic, payload, retained } = publish;
         match self {
-            Self::V3(client) => client.try_publish(topic, rumqttc::QoS::AtLeastOnce, retained, payload).is_ok(),
+            Self::V3(client) => {
+                client.try_publish(topic, rumqttc::QoS::AtLeastOnce, retained, payload).is_ok()
+            }
             Self::V5(client) => {
                 let properties = v5::mqttbytes::v5::PublishProperties {
                     payload_format_indicator: Some(1),
@@ -280,7 +308,9 @@ fn io_error(address: &str, error: &std::io::Error) -> LinkError {
 fn tls_error(address: &str, error: &rumqttc::TlsError) -> LinkError {
     match error {
         rumqttc::TlsError::Io(error) => io_error(address, error),
-        rumqttc::TlsError::TLS(rustls::Error::InvalidCertificate(why)) => LinkError::Certificate(why.to_string()),
+        rumqttc::TlsError::TLS(rustls::Error::InvalidCertificate(why)) => {
+            LinkError::Certificate(why.to_string())
+        }
         other => LinkError::Lost(format!("{address}: {other}")),
     }
 }

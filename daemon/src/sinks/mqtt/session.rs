@@ -64,7 +64,10 @@ enum Load {
 struct Flying {
     camera: Option<CameraId>,
     unanswered: usize,
+    /// To be tried again.
     refused: bool,
+    /// Not to be tried again.
+    given_up: bool,
 }
 
 /// A camera whose event was refused.
@@ -203,7 +206,10 @@ impl<'a> Session<'a> {
     }
 
     fn fly(&mut self, stored: &Stored, unanswered: usize, refused: bool) {
-        self.flying.insert(stored.seq, Flying { camera: stored.camera.clone(), unanswered, refused });
+        self.flying.insert(
+            stored.seq,
+            Flying { camera: stored.camera.clone(), unanswered, refused, given_up: false },
+        );
     }
 
     /// The next publish in the order of handing over is on the wire.
@@ -240,6 +246,7 @@ impl<'a> Session<'a> {
         let camera = flying.camera.clone();
         match answer {
             Err(refusal) if refusal.for_good => {
+                flying.given_up = true;
                 let id = &self.context.id;
                 log::error!(broker = id.as_str(), seq; "broker {id}: event {seq} is given up: {}", refusal.reason);
             }
@@ -262,7 +269,9 @@ impl<'a> Session<'a> {
             return;
         }
         self.context.outbox.ack(&self.context.id, seq);
-        self.context.status.change(|s| s.acked += 1);
+        if !flying.given_up {
+            self.context.status.change(|s| s.acked += 1);
+        }
         if self.parked.get(&flying.camera).is_some_and(|p| p.until.is_none()) {
             self.parked.remove(&flying.camera);
         }

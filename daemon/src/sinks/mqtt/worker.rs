@@ -162,7 +162,8 @@ impl Worker {
                 }
                 (Happened::Farewell, _) => {
                     // Closing first, with answers unread, could take back what the broker has not read yet.
-                    let _ = tokio::time::timeout(LINGER, async { while poller.poll().await.is_ok() {} }).await;
+                    let _ =
+                        tokio::time::timeout(LINGER, async { while poller.poll().await.is_ok() {} }).await;
                     return Ok(());
                 }
                 _ => {}
@@ -214,8 +215,10 @@ impl Live<'_> {
                 let delivered = || self.context.outbox.next(&self.context.id, 0).is_none();
                 if now >= until || (self.session.is_idle() && delivered()) {
                     let status = self.context.latest.node().map(NodeStatus::offline);
-                    let words: Vec<_> =
-                        status.into_iter().flat_map(|s| self.context.publishes(&Update::Node(s)).collect::<Vec<_>>()).collect();
+                    let words: Vec<_> = status
+                        .into_iter()
+                        .flat_map(|s| self.context.publishes(&Update::Node(s)).collect::<Vec<_>>())
+                        .collect();
                     for word in words {
                         self.session.last_word(word, &mut publish);
                     }
