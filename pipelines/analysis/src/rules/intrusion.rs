@@ -1,8 +1,8 @@
 //! Somebody stands where nobody should.
 //!
 //! Owns: when an object counts as inside a zone. The ground point enters after [`Config::enter_after`] inside
-//! without a break, once it was [`ENTER_DEPTH`] deep; it leaves after [`Config::leave_after`] outside and
-//! [`LEAVE_CLEAR`] of the border without a break. Between the two, jitter at the border changes nothing. While an object is out of
+//! without a break, once it was `ENTER_DEPTH` deep; it leaves after [`Config::leave_after`] outside and
+//! `LEAVE_CLEAR` of the border without a break. Between the two, jitter at the border changes nothing. While an object is out of
 //! sight nothing changes either, until its track ends.
 
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
 //! Somebody walks across a line; counts per direction.
 //!
-//! Owns: when a path counts as a crossing. The ground point must come from at least [`BAND`] on one side, pass the
-//! polyline, and stay at least [`BAND`] beyond it for [`STAYS`]; what happens within the band is jitter. "Comes from"
+//! Owns: when a path counts as a crossing. The ground point must come from at least `BAND` on one side, pass the
+//! polyline, and stay at least `BAND` beyond it for `STAYS`; what happens within the band is jitter. "Comes from"
 //! does not grow stale while the object is followed: who walks slowly or waits at the line still crosses it; a
 //! track that was out of sight for more than 2 s is another track. A track born within the band (it came into view
 //! at the line) comes from where it was born if the rest of its path makes up for what it lacks of the band there.
@@ -84,7 +84,7 @@ struct LineCrossing {
 struct Path {
     /// The last point that was clearly on one side of the line or the other.
     at: Option<Point>,
-    /// How far on its side the path is known to come from, in body heights; at most [`BAND`].
+    /// How far on its side the path is known to come from, in body heights; at most `BAND`.
     from: f32,
     /// Crossings since then: positive from left to right, negative back.
     net: i32,
@@ -202,4 +202,50 @@ fn crossings(line: &Polyline, a: Point, b: Point) -> i32 {
             }
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn zigzag() -> Polyline {
+        let points = [[0.0, 0.5], [0.25, 0.75], [0.5, 0.5], [0.75, 0.25], [1.0, 0.5]];
+        Polyline::new(points.map(Point::from).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn over_a_corner_is_once_and_round_the_end_is_never() {
+        let line = Polyline::new([[0.2, 0.4], [0.5, 0.6], [0.8, 0.4]].map(Point::from).to_vec()).unwrap();
+        let cases = [
+            // Straight over the corner, down and up again.
+            ([0.5, 0.2], [0.5, 0.9], 1),
+            ([0.5, 0.9], [0.5, 0.2], -1),
+            // Touching the corner from below.
+            ([0.3, 0.6], [0.7, 0.6], 0),
+            // In at one leg, out at the other.
+            ([0.1, 0.5], [0.9, 0.5], 0),
+            // Past the ends.
+            ([0.1, 0.2], [0.1, 0.9], 0),
+            ([0.9, 0.2], [0.9, 0.9], 0),
+        ];
+        for (a, b, expected) in cases {
+            assert_eq!(crossings(&line, a.into(), b.into()), expected, "{a:?} to {b:?}");
+        }
+    }
+
+    proptest! {
+        /// On a coarse grid, so that paths meet corners exactly.
+        #[test]
+        fn who_comes_back_has_crossed_nothing(path in proptest::collection::vec((1u8..16, 0u8..=16), 1..9)) {
+            let line = zigzag();
+            let at = |&(x, y): &(u8, u8)| Point::new(f32::from(x) / 16.0, f32::from(y) / 16.0);
+            let clear = |p: &Point| line.segments().all(|(a, b)| distance_to_segment(*p, a, b, 1.0) > ON_LINE);
+            let path: Vec<Point> = path.iter().map(at).filter(clear).collect();
+            prop_assume!(!path.is_empty());
+            let round = path.iter().zip(path.iter().cycle().skip(1));
+            prop_assert_eq!(round.map(|(a, b)| crossings(&line, *a, *b)).sum::<i32>(), 0);
+        }
+    }
 }
