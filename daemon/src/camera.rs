@@ -78,7 +78,7 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
         counters: Arc::clone(&counters),
         report: Arc::clone(&report),
         analyst,
-        masks: config.all_masks(),
+        masks: Masks::new(config.masks.values().cloned().collect()),
         backoff: Backoff::default(),
         stop: inbox_of(&stop),
         ticks: tick(TICK),

@@ -24,7 +24,10 @@ use vedette_core::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::Host;
+use crate::logging;
+use crate::process_env::{Setting, ThreadsRunning};
 use crate::share::Share;
+use crate::wire;
 
 /// Camera surveillance on an edge box: RTSP in, behaviour alerts over MQTT out.
 #[derive(Parser, Debug)]
@@ -50,7 +53,7 @@ pub(crate) struct Global {
     share: Option<PathBuf>,
     /// What to log: a level, or `level,target=level,…`
     #[arg(long, global = true, value_name = "FILTER", env = "VEDETTE_LOG", default_value = "info")]
-    log: String,
+    log: logging::Filter,
     /// Print results as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -83,7 +86,7 @@ enum Verb {
 }
 
 /// Parses the arguments, runs the verb, prints its failure; the whole program but the environment.
-pub fn main() -> Exit {
+pub fn main(environment: Result<Vec<Setting>, ThreadsRunning>) -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -92,15 +95,16 @@ pub fn main() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    let logging = match crate::logging::start(&cli.global.log) {
-        Ok(logging) => logging,
-        Err(error) => {
-            say_error(&error.to_string());
-            return Exit::Usage;
-        }
-    };
+    if let Err(error) = logging::install(cli.global.log.clone(), Arc::new(SystemClock::new())) {
+        say_error(&error.to_string());
+        return Exit::Failed;
+    }
+    match environment {
+        Ok(settings) => settings.iter().filter_map(|s| s.notice).for_each(|notice| log::info!("{notice}")),
+        Err(error) => log::warn!("{error}"),
+    }
     let outcome = dispatch(&cli);
-    logging.flush(std::time::Duration::from_secs(1));
+    logging::flush(std::time::Duration::from_secs(1));
     match outcome {
         Ok(()) => Exit::Done,
         Err(failure) => {
@@ -158,7 +162,7 @@ impl Global {
     }
 
     fn share(&self) -> Result<Share, Failure> {
-        Share::find(self.share.as_deref()).map_err(Failure::unavailable)
+        Share::locate(self.share.as_deref()).map_err(Failure::unavailable)
     }
 
     fn host(&self) -> Result<Host, Failure> {
@@ -167,25 +171,16 @@ impl Global {
     }
 
     fn options(&self) -> config::Options {
-        config::Options {
-            config_dir: self.config.clone(),
-            state_dir: Some(self.state()),
-            environment: std::env::vars().filter(|(key, _)| key.starts_with("VEDETTE_")).collect(),
-            host_name: host_name(),
-            credentials_dir: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-        }
+        let dialects = wire::DIALECTS.iter().map(|d| d.name().to_owned()).collect();
+        config::Options { dialects, ..config::Options::of_process(Some(self.config.clone()), Some(self.state())) }
     }
 
     /// The configuration; its warnings go to the log.
     fn load(&self) -> Result<Config, Failure> {
         let config = config::load(&self.options()).map_err(Failure::config)?;
-        for warning in config.warnings() {
+        for warning in config.warnings.iter() {
             log::warn!("{warning}");
         }
         Ok(config)
     }
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|s| s.trim().to_owned()).unwrap_or_default()
 }

@@ -172,7 +172,7 @@ pub struct Broker {
 pub struct Camera {
     /// Its name: a topic level.
     pub id: CameraId,
-    /// An `rtsp`, `rtsps` or `file` URL without login.
+    /// An `rtsp` or `rtsps` URL without login.
     pub url: String,
     /// User name.
     pub user: Option<String>,

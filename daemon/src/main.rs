@@ -2,6 +2,6 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    vedette::process_env::prepare();
-    vedette::cli::main().into()
+    let settings = vedette::process_env::prepare();
+    vedette::cli::main(settings).into()
 }

@@ -20,11 +20,12 @@ use crate::config::{self, Config};
 use crate::exit::{Exit, Failure};
 use crate::infer::{Inference, RunningInference};
 use crate::outbox::{MemoryOutbox, Outbox, OutboxError};
-use crate::share::Share;
+use crate::share::{Share, onnxruntime_folders};
 use crate::sinks::embedded::{EmbeddedBroker, EmbeddedError};
-use crate::sinks::{Latest, RunningSink, SinkDeps};
+use crate::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkError, Version};
 use crate::time_sync;
-use crate::wire::{ModelStamp, NodeStatus, ProviderShare, Stamp, Stats};
+use crate::counters::CameraCounters;
+use crate::wire::{CameraStats, ModelStamp, NodeStatus, ProviderShare, Stamp, Stats};
 
 /// Where things are on this host, and the clock.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ pub enum StartError {
     Camera(CameraId, camera::StartError),
     /// A broker's settings.
     #[error("{0}")]
-    Sink(#[from] crate::sinks::SinkError),
+    Sink(#[from] SinkError),
     /// Threads or sockets that the system refuses.
     #[error("the system refuses what the daemon needs: {0}")]
     System(#[from] std::io::Error),
@@ -111,8 +112,8 @@ pub struct Node {
 /// # Errors
 /// A missing library, an unknown or damaged model, a provider that `strict` asks for and that is not there.
 pub fn open_detector(config: &config::Inference, host: &Host) -> Result<Detector, StartError> {
-    let runtime = Runtime::load(config.library.as_deref(), &host.share.runtime_folders())?;
-    let manifest = Manifest::load(&host.share.manifests(), &config.model)?;
+    let runtime = Runtime::load(config.library.as_deref(), &runtime_folders())?;
+    let manifest = Manifest::load(&[host.share.manifests()], &config.model)?;
     let providers: Vec<Provider> = config.providers.iter().filter_map(|p| p.parse().ok()).collect();
     let options = DetectorOptions { providers, threads: config.threads, strict: config.strict, ..DetectorOptions::default() };
     Ok(Detector::open(runtime, &manifest, &options)?)
@@ -121,8 +122,8 @@ pub fn open_detector(config: &config::Inference, host: &Host) -> Result<Detector
 /// Which provider ran which share of the model, for the status topic.
 fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
     let model = detector.name();
-    let shares = detector.report().shares();
-    shares.iter().map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.nodes }).collect()
+    let shares = detector.report().shares.iter();
+    shares.map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share }).collect()
 }
 
 impl Node {
@@ -132,9 +133,12 @@ impl Node {
     /// The first thing that must be there and is not; nothing is left running then.
     pub fn build(config: Config, host: Host) -> Result<Self, StartError> {
         vedette_ingest::init()?;
-        let descriptions = Arc::new(Descriptions::load(&host.share.descriptions())?);
+        let descriptions = Arc::new(Descriptions::load(&[host.share.descriptions()])?);
         let detector = open_detector(&config.inference, &host)?;
-        config.check_labels(detector.labels()).map_err(StartError::Labels)?;
+        let wrong = config.check_labels(detector.labels());
+        if wrong.has_errors() {
+            return Err(StartError::Labels(wrong));
+        }
         let providers = provider_shares(&detector);
         let stamp = stamp(&config, &detector);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -142,7 +146,7 @@ impl Node {
             .thread_name("sockets")
             .enable_all()
             .build()?;
-        let embedded = match config.brokers.values().any(|b| b.is_embedded()) {
+        let embedded = match config.brokers.values().any(|b| b.url == config::EMBEDDED) {
             true => Some(EmbeddedBroker::start(host.embedded_port)?),
             false => None,
         };
@@ -183,7 +187,7 @@ impl Node {
                 latest: Arc::clone(&self.latest),
             };
             let port = self.embedded.as_ref().map(EmbeddedBroker::port);
-            self.sinks.push(broker.sink_config(port)?.build(deps)?);
+            self.sinks.push(mqtt_config(broker, port)?.build(deps)?);
         }
         let deps = CameraDeps {
             clock: Arc::clone(&self.host.clock),
@@ -241,7 +245,7 @@ impl Node {
 
     /// The counters, for the topic `stats`.
     pub fn publish_stats(&self) {
-        let cameras: BTreeMap<_, _> = self.cameras.iter().map(|c| (c.config().id.clone(), c.counters().as_ref().into())).collect();
+        let cameras: BTreeMap<_, _> = self.cameras.iter().map(|c| (c.config().id.clone(), stats_of(c.counters()))).collect();
         let sinks = self.sinks.iter().map(|s| (s.id().clone(), s.status().into())).collect();
         let stats = Stats { at: self.host.clock.wall(), since: self.since, rss_bytes: crate::usage::resident_bytes(), cameras, sinks };
         self.latest.send(&stats);
@@ -303,8 +307,54 @@ impl Node {
     }
 }
 
+/// A broker as the worker wants it. `embedded` is the port of the broker in this process.
+fn mqtt_config(broker: &config::Broker, embedded: Option<u16>) -> Result<MqttConfig, SinkError> {
+    let address = match embedded {
+        Some(port) if broker.url == config::EMBEDDED => Address::embedded(port),
+        _ => Address::parse(&broker.url)?,
+    };
+    Ok(MqttConfig {
+        id: broker.id.clone(),
+        address,
+        version: match broker.version {
+            config::MqttVersion::V5 => Version::V5,
+            config::MqttVersion::V311 => Version::V3,
+        },
+        prefix: broker.prefix.clone(),
+        dialects: broker.dialects.clone(),
+        user: broker.user.clone(),
+        password: broker.password.clone(),
+        ca: broker.ca.clone(),
+        client_certificate: broker.client_certificate.clone(),
+        client_key: broker.client_key.clone(),
+        client_id: broker.client_id.clone(),
+        keep_alive: broker.keep_alive,
+    })
+}
+
+/// Folders in which ONNX Runtime's library is looked for before the system's.
+pub fn runtime_folders() -> Vec<PathBuf> {
+    onnxruntime_folders(|name| std::env::var_os(name))
+}
+
+fn stats_of(counters: &CameraCounters) -> CameraStats {
+    let (infer, delay) = counters.means();
+    CameraStats {
+        received: counters.received.get(),
+        received_bytes: counters.received_bytes.get(),
+        decoded: counters.decoded.get(),
+        analysed: counters.analysed.get(),
+        dropped: counters.dropped_busy.get() + counters.dropped_failed.get() + counters.dropped_receiving.get(),
+        reconnects: counters.reconnects.get(),
+        events: counters.events.get(),
+        events_lost: counters.events_lost.get(),
+        infer_ms: infer * 1e3,
+        delay_ms: delay * 1e3,
+    }
+}
+
 fn stamp(config: &Config, detector: &Detector) -> Stamp {
-    let provider = detector.report().main_provider().to_owned();
+    let provider = detector.report().provider().to_owned();
     let model = ModelStamp { name: detector.name().to_owned(), sha256: detector.sha256().to_owned(), provider };
     Stamp { node: config.node.id.clone(), epoch: uuid::Uuid::nil(), config: config.hash.clone(), model }
 }

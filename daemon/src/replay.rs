@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use vedette_analysis::{Lost, Observation, Outcome, Scene, SceneConfig};
 use vedette_core::{Answer, AnswerValue, Event, Frame, IncidentIds, Moment, Pts, Role, View};
-use vedette_ingest::{Descriptions, Fault, FileReader};
+use vedette_ingest::{Descriptions, Fault, FileReader, Masks};
 use vedette_models::{Detector, ModelError};
 
 use crate::config;
@@ -90,7 +90,8 @@ impl Replay<'_> {
     pub fn run(&self, path: &Path, detector: &mut Detector, watch: &mut dyn Watch) -> Result<Summary, ReplayError> {
         let ids = IncidentIds::seeded(seed(path, self.config_hash)?);
         let mut scene = Scene::build(self.scene_config(), ids)?;
-        let reader = FileReader::open(path, self.descriptions, &self.camera.masks, self.start)?;
+        let masks = Masks::new(self.camera.masks.values().cloned().collect());
+        let reader = FileReader::open(path, self.descriptions, &masks, self.start)?;
         let of = reader.duration().map(|d| d.as_secs_f64());
         let mut run = Run { scene: &mut scene, watch, summary: Summary::default(), answers: Vec::new(), ticked: Pts::ZERO };
         let mut pacer = Pacer::new(self.camera.fps);

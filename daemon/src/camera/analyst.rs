@@ -210,7 +210,15 @@ impl Analyst {
         }
         if changed {
             for state in self.scene.states() {
-                self.deps.latest.put(&StateUpdate::new(&self.config.id, &state));
+                self.deps.latest.put(&StateUpdate {
+                    camera: self.config.id.clone(),
+                    rule: state.rule,
+                    active: state.active,
+                    value: state.value,
+                    unit: state.unit,
+                    since: state.since.map(|m| m.wall),
+                    armed: state.armed,
+                });
             }
         }
     }

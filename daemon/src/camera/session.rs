@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, never, select};
 use vedette_core::Frame;
-use vedette_ingest::{Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, Watchdog, open_decoder};
+use vedette_ingest::{
+    Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Transport, Watchdog, open_decoder,
+};
 
 use super::Camera;
 use super::report::CameraState;
+use crate::config;
 
 /// The encoded past of a camera: enough to begin decoding anew at the last keyframe of any sane stream.
 const RING_SPAN: Duration = Duration::from_secs(10);
@@ -39,7 +42,7 @@ struct Link {
 pub(super) fn run_once(camera: &mut Camera) -> Ending {
     camera.report.connecting();
     let deps = &camera.deps;
-    let receiver = match Receiver::open(&camera.config.source(), &deps.descriptions, deps.clock.clone()) {
+    let receiver = match Receiver::open(&source(&camera.config), &deps.descriptions, deps.clock.clone()) {
         Ok(receiver) => receiver,
         Err(fault) => return Ending::Fault(fault),
     };
@@ -66,7 +69,7 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link) -> Result<(
             recv(receiver.items()) -> item => match item {
                 Ok(Item::Packet(packet)) => on_packet(camera, link, &packet)?,
                 Ok(Item::Fault(fault)) => return Err(fault),
-                Err(_) => return Err(silent(FaultClass::Ended, camera)),
+                Err(_) => return Err(receiver.fault(FaultClass::Ended)),
             },
             recv(link.frames) -> frame => if let Ok(frame) = frame { on_frame(camera, link, frame) },
             recv(camera.analyst.replies()) -> reply => if let Ok(reply) = reply { camera.analyst.on_reply(reply) },
@@ -74,24 +77,26 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link) -> Result<(
             recv(camera.ticks) -> _ => {
                 camera.tick();
                 if let Some(class) = link.watchdog.check(camera.deps.clock.now()) {
-                    return Err(silent(class, camera));
+                    return Err(receiver.fault(class));
                 }
             }
         }
     }
 }
 
-/// A fault that nothing reported: seen by what did not come.
-fn silent(class: FaultClass, camera: &Camera) -> Fault {
-    let url = vedette_core::secret::redacted(&camera.config.url);
-    let (what, remedy) = match class {
-        FaultClass::Stalled => ("has sent nothing for 5 s though connected", "look at its network and its load"),
-        FaultClass::Undecodable => {
-            ("sends packets that give no picture", "run `vedette probe` on it; set H.264 and a GOP of 1 to 2 s")
-        }
-        _ => ("ended the stream", "nothing to do if it restarted"),
-    };
-    Fault::new(class, format!("{url} {what}"), remedy)
+/// What ingest needs to know of a camera.
+fn source(config: &config::Camera) -> SourceConfig {
+    SourceConfig {
+        camera: config.id.clone(),
+        url: config.url.clone(),
+        user: config.user.clone(),
+        password: config.password.clone(),
+        transport: match config.transport {
+            config::Transport::Tcp => Transport::Tcp,
+            config::Transport::Udp => Transport::Udp,
+        },
+        pipeline: config.pipeline.clone(),
+    }
 }
 
 fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<(), Fault> {

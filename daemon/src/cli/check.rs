@@ -3,23 +3,24 @@
 use serde_json::json;
 
 use super::{Global, say, say_json};
-use crate::config;
+use crate::config::{self, Level};
 use crate::exit::{Exit, Failure, Outcome};
 
 pub(super) fn run(global: &Global) -> Outcome {
     let loaded = config::load(&global.options()).and_then(|config| {
-        let Some(labels) = model_labels(global, &config) else { return Ok(config) };
-        config.check_labels(&labels).map(|()| config)
+        let labels = model_labels(global, &config).unwrap_or_default();
+        let wrong = if labels.is_empty() { config::Diagnostics::default() } else { config.check_labels(&labels) };
+        if wrong.has_errors() { Err(wrong) } else { Ok(config) }
     });
     match loaded {
         Ok(config) => {
             if global.json {
                 return say_json(&json!({
                     "ok": true, "config": config.hash, "cameras": config.cameras.len(),
-                    "brokers": config.brokers.len(), "errors": [], "warnings": config.warnings(),
+                    "brokers": config.brokers.len(), "errors": [], "warnings": config.warnings,
                 }));
             }
-            for warning in config.warnings() {
+            for warning in config.warnings.iter() {
                 say(format!("warning: {warning}"))?;
             }
             say(format!(
@@ -31,7 +32,8 @@ pub(super) fn run(global: &Global) -> Outcome {
             ))
         }
         Err(diagnostics) if global.json => {
-            say_json(&json!({ "ok": false, "errors": diagnostics.errors(), "warnings": diagnostics.warnings() }))?;
+            let of = |level| diagnostics.iter().filter(|d| d.level == level).collect::<Vec<_>>();
+            say_json(&json!({ "ok": false, "errors": of(Level::Error), "warnings": of(Level::Warning) }))?;
             Err(Failure::new(Exit::Config, ""))
         }
         Err(diagnostics) => Err(Failure::config(diagnostics)),
@@ -41,6 +43,6 @@ pub(super) fn run(global: &Global) -> Outcome {
 /// The labels of the configured model; none where its manifest cannot be read, which `doctor` and `run` report.
 fn model_labels(global: &Global, config: &config::Config) -> Option<Vec<vedette_core::Class>> {
     let share = global.share().ok()?;
-    let manifest = vedette_models::Manifest::load(&share.manifests(), &config.inference.model).ok()?;
+    let manifest = vedette_models::Manifest::load(&[share.manifests()], &config.inference.model).ok()?;
     Some(manifest.labels().to_vec())
 }

@@ -8,7 +8,8 @@ mod screen;
 mod subscriber;
 mod tally;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -127,15 +128,16 @@ fn configuration(arguments: &Arguments, child: Option<&DemoCamera>) -> Result<Co
     let text = format!(
         "[node]\nid = \"demo\"\n[broker.local]\nurl = \"embedded\"\n[camera.campus]\nurl = {url}\n{scene}{RULES}"
     );
-    let mut config = config::from_text(Path::new("demo.toml"), &text).map_err(Failure::config)?;
+    let mut config = config::from_text("demo.toml", &text, &config::Options::default()).map_err(Failure::config)?;
     let login = match child {
         Some(child) => Some((child.user().to_owned(), child.password().clone())),
         None => arguments.user.clone().map(|user| {
             (user, Secret::new(std::env::var("VEDETTE_PROBE_PASSWORD").unwrap_or_default()))
         }),
     };
-    if let Some((user, password)) = login {
-        config.set_login("campus", user, password);
+    if let (Some((user, password)), Some(camera)) = (login, config.cameras.get_mut("campus")) {
+        let camera = Arc::make_mut(camera);
+        (camera.user, camera.password) = (Some(user), Some(password));
     }
     Ok(config)
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vedette_ingest::Descriptions;
-use vedette_models::Runtime;
+use vedette_models::{Detector, Runtime};
 
 use super::{Global, say, say_json};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Inference};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::node::{Host, open_detector};
+use crate::node::{Host, open_detector, runtime_folders};
+use crate::sinks::Address;
 use crate::time_sync;
 
 #[derive(Clone, Copy, Serialize, PartialEq, Eq)]
@@ -84,7 +85,7 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
         Ok(config) => {
             let text = format!("{} cameras, {} brokers", config.cameras.len(), config.brokers.len());
             findings.push(ok("configuration", text));
-            findings.extend(config.warnings().iter().map(|w| warning("configuration", w)));
+            findings.extend(config.warnings.iter().map(|w| warning("configuration", w)));
             Some(config)
         }
         Err(errors) => {
@@ -100,14 +101,14 @@ fn gstreamer(host: &Host, findings: &mut Findings) {
         return;
     }
     findings.push(ok("gstreamer", vedette_ingest::version()));
-    match Descriptions::load(&host.share.descriptions()) {
+    match Descriptions::load(&[host.share.descriptions()]) {
         Ok(descriptions) => {
             let absent = descriptions.missing_elements();
             if absent.is_empty() {
                 findings.push(ok("plugins", "every element of every description is here"));
             }
             let line = |m: &vedette_ingest::MissingElement| {
-                format!("element `{}` of `{}` is missing: apt install {}", m.element, m.description, m.package)
+                format!("element `{}` of `{}` is missing: apt install {}", m.element, m.description, m.package.unwrap_or("the package that has it"))
             };
             findings.extend(absent.iter().map(|m| missing("plugins", line(m))));
         }
@@ -115,10 +116,10 @@ fn gstreamer(host: &Host, findings: &mut Findings) {
     }
 }
 
-fn inference(config: Option<&config::Inference>, host: &Host, findings: &mut Findings) {
-    let default = config::Inference::default();
-    let config = config.unwrap_or(&default);
-    match Runtime::load(config.library.as_deref(), &host.share.runtime_folders()) {
+fn inference(config: Option<&Inference>, host: &Host, findings: &mut Findings) {
+    let default = config::from_text("defaults", "", &config::Options::default()).map(|c| c.inference);
+    let Some(config) = config.or(default.as_ref().ok()) else { return };
+    match Runtime::load(config.library.as_deref(), &runtime_folders()) {
         Ok(runtime) => {
             findings.push(ok("onnxruntime", format!("{} from {}", runtime.version(), runtime.library().display())));
         }
@@ -128,12 +129,35 @@ fn inference(config: Option<&config::Inference>, host: &Host, findings: &mut Fin
         }
     }
     match open_detector(config, host) {
-        Ok(detector) => {
-            let text = format!("{} ({}), checksum right", detector.name(), detector.form());
+        Ok(mut detector) => {
+            let text = format!("{} ({}), checksum right", detector.name(), detector.report().form);
             findings.push(ok("model", text));
-            findings.extend(detector.report().lines().into_iter().map(|l| ok("provider", l)));
+            findings.push(match detector.check_golden() {
+                Ok(()) => ok("golden pair", "the model answers as its manifest says"),
+                Err(error) => warning("golden pair", error),
+            });
+            providers(&detector, findings);
         }
         Err(error) => findings.push(missing("model", error)),
+    }
+}
+
+/// What each provider said and ran, and whether the model still gives the answer its manifest holds.
+fn providers(detector: &Detector, findings: &mut Findings) {
+    let report = detector.report();
+    for r in report.registrations.iter().filter(|r| r.refused.is_some()) {
+        let why = r.refused.as_deref().unwrap_or_default();
+        findings.push(warning("provider", format!("{} refused: {why}", r.provider)));
+    }
+    for s in &report.shares {
+        let text = format!(
+            "{} ran {:.0} % of the convolutions and the like, {:.0} % of the time ({} nodes)",
+            s.provider,
+            s.mac_share * 100.0,
+            s.time_share * 100.0,
+            s.nodes
+        );
+        findings.push(ok("provider", text));
     }
 }
 
@@ -157,11 +181,14 @@ fn clock(findings: &mut Findings) {
 
 /// Whether something listens where the broker should be; no login is tried.
 fn reach(broker: &config::Broker) -> Finding {
-    if broker.is_embedded() {
+    if broker.url == config::EMBEDDED {
         return ok("broker", format!("{}: embedded", broker.id));
     }
-    let (host, port) = (broker.host(), broker.port());
-    let addresses = (host, port).to_socket_addrs();
+    let Address { host, port, .. } = match Address::parse(&broker.url) {
+        Ok(address) => address,
+        Err(error) => return warning("broker", error),
+    };
+    let addresses = (host.as_str(), port).to_socket_addrs();
     let connected = addresses.and_then(|mut all| {
         let address = all.next().ok_or_else(|| std::io::Error::other("the name has no address"))?;
         TcpStream::connect_timeout(&address, Duration::from_secs(3))

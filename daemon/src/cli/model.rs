@@ -1,13 +1,13 @@
 //! `vedette model list | eval`.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::json;
-use vedette_models::{CocoSet, Detector, DetectorOptions, Form, Manifest, Provider, Runtime, evaluate};
+use vedette_models::{CocoSet, Detector, DetectorOptions, Form, Manifest, Runtime, evaluate};
 
 use super::{Global, progress, say, say_json};
 use crate::exit::{Failure, Outcome};
+use crate::node::runtime_folders;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -27,7 +27,7 @@ pub(super) struct EvalArguments {
     form: Option<Form>,
     /// A folder of images and its annotations; may be given several times
     #[arg(long, value_name = "IMAGES_DIR:ANNOTATIONS.json", required = true)]
-    coco: Vec<String>,
+    coco: Vec<CocoSet>,
 }
 
 pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
@@ -38,50 +38,60 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
 }
 
 fn list(global: &Global) -> Outcome {
-    let manifests = Manifest::list(&global.share()?.manifests()).map_err(Failure::failed)?;
+    let folders = [global.share()?.manifests()];
+    let names = Manifest::list(&folders).into_iter().map(|(name, _)| name);
+    let manifests: Result<Vec<_>, _> = names.map(|name| Manifest::load(&folders, &name)).collect();
+    let manifests = manifests.map_err(Failure::failed)?;
     if global.json {
-        let rows: Vec<_> = manifests.iter().map(Manifest::summary).collect();
-        return say_json(&rows);
+        return say_json(&manifests.iter().map(row).collect::<Vec<_>>());
     }
-    say(format!("{:<18} {:<10} {:<9} {:<18} {}", "model", "family", "input", "forms", "licence"))?;
-    for m in manifests.iter().map(Manifest::summary) {
-        say(format!("{:<18} {:<10} {:<9} {:<18} {}", m.name, m.family, m.input, m.forms.join(" "), m.licence))?;
+    say(format!("{:<14} {:<9} {:<12} {:<24} about", "model", "input", "forms", "licence"))?;
+    for m in manifests.iter().map(row) {
+        say(format!("{:<14} {:<9} {:<12} {:<24} {}", m.name, m.input, m.forms.join(" "), m.licence, m.about))?;
     }
     Ok(())
 }
 
-fn sets(arguments: &EvalArguments) -> Result<Vec<CocoSet>, Failure> {
-    let split = |text: &String| {
-        let (images, annotations) = text.rsplit_once(':').ok_or_else(|| {
-            Failure::usage(format!("--coco {text}: write IMAGES_DIR:ANNOTATIONS.json"))
-        })?;
-        CocoSet::load(&PathBuf::from(images), &PathBuf::from(annotations)).map_err(Failure::failed)
-    };
-    arguments.coco.iter().map(split).collect()
+/// One line of `model list`.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    input: String,
+    forms: Vec<String>,
+    licence: String,
+    about: String,
+}
+
+/// Of the forms those whose files are here.
+fn row(manifest: &Manifest) -> Row {
+    let input = manifest.input();
+    Row {
+        name: manifest.name().to_owned(),
+        input: format!("{}x{}", input.width, input.height),
+        forms: manifest.forms().filter(|(_, file)| manifest.has(file)).map(|(form, _)| form.to_string()).collect(),
+        licence: manifest.licence().to_owned(),
+        about: manifest.about().to_owned(),
+    }
 }
 
 fn eval(global: &Global, arguments: &EvalArguments) -> Outcome {
-    let sets = sets(arguments)?;
-    let share = global.share()?;
-    let runtime = Runtime::load(None, &share.runtime_folders()).map_err(Failure::unavailable)?;
-    let manifest = Manifest::load(&share.manifests(), &arguments.model).map_err(Failure::failed)?;
-    // The floor of the evaluation's rules, far below what the daemon lets pass.
-    let options = DetectorOptions {
-        providers: vec![Provider::Cpu],
-        min_score: 0.01,
-        form: arguments.form,
-        ..DetectorOptions::default()
+    let runtime = Runtime::load(None, &runtime_folders()).map_err(Failure::unavailable)?;
+    let manifest = Manifest::load(&[global.share()?.manifests()], &arguments.model).map_err(Failure::failed)?;
+    let manifest = match arguments.form {
+        Some(form) => manifest.only(form).map_err(Failure::usage)?,
+        None => manifest,
     };
-    let mut detector = Detector::open(runtime, &manifest, &options).map_err(Failure::unavailable)?;
+    let mut detector =
+        Detector::open(runtime, &manifest, &DetectorOptions::default()).map_err(Failure::unavailable)?;
     let bar = progress::bar(1, &arguments.model);
     let mut step = |done: usize, of: usize| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     };
-    let result = evaluate(&mut detector, &sets, &mut step).map_err(Failure::failed)?;
+    let result = evaluate(&mut detector, &arguments.coco, &mut step).map_err(Failure::failed)?;
     bar.finish_and_clear();
     if !global.json {
-        say(format!("{} ({}) on {} images", arguments.model, detector.form(), result.images))?;
+        say(format!("{} ({}), {} images, {} boxes", result.model, result.form, result.images, result.boxes))?;
         say(format!("AP50 {:.3}   AP {:.3}", result.ap50, result.ap))?;
         for (class, ap) in &result.ap50_by_class {
             say(format!("  {class:<16} AP50 {ap:.3}"))?;
@@ -89,7 +99,7 @@ fn eval(global: &Global, arguments: &EvalArguments) -> Outcome {
         return Ok(());
     }
     say_json(&json!({
-        "model": arguments.model, "form": detector.form().to_string(), "images": result.images,
+        "model": arguments.model, "form": result.form, "images": result.images,
         "ap": result.ap, "ap50": result.ap50, "ap50_by_class": result.ap50_by_class, "oks_ap": null,
     }))
 }

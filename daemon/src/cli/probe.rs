@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use vedette_core::{Name, Secret, SystemClock};
+use vedette_core::{ClockSource, Name, Secret, SystemClock};
 use vedette_ingest::probe::{Probe, probe};
-use vedette_ingest::{Descriptions, SourceConfig, Transport};
+use vedette_ingest::{Descriptions, Login, SourceConfig, Transport};
 
 use super::{Global, say, say_json};
 use crate::exit::{Failure, Outcome};
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     vedette_ingest::init().map_err(Failure::unavailable)?;
-    let descriptions = Descriptions::load(&global.share()?.descriptions()).map_err(Failure::failed)?;
+    let descriptions = Descriptions::load(&[global.share()?.descriptions()]).map_err(Failure::failed)?;
     let config = SourceConfig {
         camera: Name::from_host("probe"),
         url: arguments.url.clone(),
@@ -45,7 +45,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
 }
 
 fn print(probe: &Probe) -> Outcome {
-    for (label, value) in probe.rows() {
+    for (label, value) in rows(probe) {
         say(format!("{label:<12} {value}"))?;
     }
     if probe.advice.is_empty() {
@@ -55,4 +55,43 @@ fn print(probe: &Probe) -> Outcome {
         say(format!("{:<12} {line}", if n == 0 { "advice" } else { "" }))?;
     }
     Ok(())
+}
+
+fn login_text(login: Login) -> &'static str {
+    match login {
+        Login::None => "none: anybody on the network can watch",
+        Login::Basic => "basic: the password goes over the network in the clear",
+        Login::Digest => "digest",
+    }
+}
+
+/// What was seen, one line a fact.
+fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
+    let m = &probe.measured;
+    let profile = probe.profile.as_deref().map_or_else(String::new, |p| format!(" {p}"));
+    let rate = match m.constant_bit_rate {
+        Some(true) => ", constant",
+        Some(false) => ", variable",
+        None => "",
+    };
+    let clock = match (probe.clock, probe.clock_offset) {
+        (ClockSource::Camera, Some(offset)) => format!("the camera's (RTCP), {offset:+.1} s from this host's"),
+        _ => "this host's: the camera sends no RTCP reports".to_owned(),
+    };
+    let order = match (m.reordered, m.non_reference) {
+        (true, _) => "B-frames",
+        (false, true) => "no B-frames, some pictures may be left out",
+        (false, false) => "no B-frames",
+    };
+    vec![
+        ("camera", probe.url.clone()),
+        ("video", format!("{}{profile}, {}x{}, {:.1} fps", probe.codec, probe.width, probe.height, m.fps)),
+        ("keyframes", m.gop.map_or_else(|| "fewer than two seen".to_owned(), |gop| format!("every {gop:.1} s"))),
+        ("bit rate", format!("{:.0} kbit/s{rate}", m.bit_rate / 1e3)),
+        ("pictures", order.to_owned()),
+        ("clock", clock),
+        ("login", probe.login.map_or_else(|| "not told".to_owned(), |login| login_text(login).to_owned())),
+        ("transport", probe.transport.as_str().to_uppercase()),
+        ("looked for", format!("{:.1} s", m.seconds)),
+    ]
 }

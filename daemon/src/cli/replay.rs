@@ -45,9 +45,12 @@ impl Bench {
         let host: Host = global.host()?;
         let camera = pick(&config, camera)?;
         vedette_ingest::init().map_err(Failure::unavailable)?;
-        let descriptions = vedette_ingest::Descriptions::load(&host.share.descriptions()).map_err(Failure::failed)?;
+        let descriptions = vedette_ingest::Descriptions::load(&[host.share.descriptions()]).map_err(Failure::failed)?;
         let detector = open_detector(&config.inference, &host)?;
-        config.check_labels(detector.labels()).map_err(Failure::config)?;
+        let wrong = config.check_labels(detector.labels());
+        if wrong.has_errors() {
+            return Err(Failure::config(wrong));
+        }
         Ok(Self { config, camera, detector, descriptions, start })
     }
 
@@ -110,7 +113,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let model = ModelStamp {
         name: bench.detector.name().to_owned(),
         sha256: bench.detector.sha256().to_owned(),
-        provider: report.main_provider().to_owned(),
+        provider: report.provider().to_owned(),
     };
     // A replay has no store: its epoch is fixed, so that the output is byte-equal.
     let stamp = Stamp { node: bench.config.node.id.clone(), epoch: uuid::Uuid::nil(), config: bench.config.hash.clone(), model };

@@ -9,6 +9,7 @@ mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::sync::Arc;
 
 use vedette_core::{Name, NameError};
 

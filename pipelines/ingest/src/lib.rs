@@ -54,3 +54,9 @@ pub fn init() -> Result<(), Fault> {
         )
     })
 }
+
+/// GStreamer's version, such as `1.22.0`.
+pub fn version() -> String {
+    let (major, minor, micro, _) = gstreamer::version();
+    format!("{major}.{minor}.{micro}")
+}

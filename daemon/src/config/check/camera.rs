@@ -1,19 +1,20 @@
 //! One camera: URL, rates, shapes and rules, and that rules name shapes that there are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use vedette_analysis::rules::{ALL, Common, RuleConfig};
+use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
 use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
 
 use super::super::layer::{Origin, Part};
 use super::super::raw::{RawCamera, RuleTable};
 use super::super::words::hint;
-use super::super::{Camera, Config, Rule};
+use super::super::{Camera, Config};
 use super::Check;
 use super::url;
 
-const SCHEMES: [&str; 3] = ["rtsp", "rtsps", "file"];
+const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
 const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
 
 /// Checks a camera; `None` where none could be made of it.
