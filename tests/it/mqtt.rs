@@ -1,4 +1,5 @@
 //! Delivery against real brokers: Debian's Mosquitto and the one inside the daemon.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -41,7 +42,7 @@ impl Rig {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
         let stamp = Stamp { node: name("box"), epoch: Uuid::nil(), config: "0123456789".into(), model };
-        let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], Arc::clone(&clock)).unwrap();
+        let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], &*clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
