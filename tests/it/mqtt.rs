@@ -1,4 +1,5 @@
 //! Delivery against real brokers: Debian's Mosquitto and the one inside the daemon.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -41,7 +42,7 @@ impl Rig {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
         let stamp = Stamp { node: name("box"), epoch: Uuid::nil(), config: "0123456789".into(), model };
-        let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], Arc::clone(&clock)).unwrap();
+        let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], &*clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
@@ -162,7 +163,7 @@ fn delivers_in_order(version: Version) {
     std::thread::scope(|scope| {
         for camera in ["gate", "yard", "hall", "dock"] {
             let rig = &rig;
-            scope.spawn(move || (0..250).for_each(|_| drop(rig.append(camera))));
+            scope.spawn(move || (0..250).for_each(|_| _ = rig.append(camera)));
         }
     });
     let events = subscriber.events(1000);
@@ -240,14 +241,14 @@ fn a_broker_killed_in_the_middle_loses_nothing() {
     let subscriber = Subscriber::start("watcher", broker.port(), None);
     let rig = Rig::new();
     let sink = rig.sink(rig.config(broker.port()));
-    (0..100).for_each(|_| drop(rig.append("gate")));
+    (0..100).for_each(|_| _ = rig.append("gate"));
     subscriber.events(100);
     rig.until(&sink, "the first hundred", |s| s.queued == 0);
     broker.freeze();
-    (0..100).for_each(|_| drop(rig.append("gate")));
+    (0..100).for_each(|_| _ = rig.append("gate"));
     broker.kill();
     rig.until(&sink, "the loss of the connection", |s| !s.connected);
-    (0..100).for_each(|_| drop(rig.append("gate")));
+    (0..100).for_each(|_| _ = rig.append("gate"));
     assert_eq!(rig.depth(), 200);
     broker.restart();
     let events = subscriber.events(300);
@@ -266,7 +267,7 @@ fn lost_acknowledgements_are_answered_by_byte_equal_re_sends() {
     rig.append("gate");
     rig.until(&sink, "the first acknowledgement", |s| s.acked == 1);
     proxy.mute(true);
-    (0..5).for_each(|_| drop(rig.append("gate")));
+    (0..5).for_each(|_| _ = rig.append("gate"));
     subscriber.events(6);
     assert_eq!(rig.depth(), 5, "nothing that is not acknowledged leaves the outbox");
     proxy.mute(false);
@@ -347,7 +348,7 @@ fn stopping_delivers_what_waits_and_says_goodbye() {
     let subscriber = Subscriber::start("watcher", broker.port(), None);
     let rig = Rig::new();
     let sink = rig.sink(rig.config(broker.port()));
-    (0..200).for_each(|_| drop(rig.append("gate")));
+    (0..200).for_each(|_| _ = rig.append("gate"));
     rig.status("stopping");
     assert!(sink.stop(STOP));
     assert_eq!(rig.depth(), 0);
@@ -366,7 +367,7 @@ fn a_dead_broker_holds_up_neither_the_cameras_nor_the_stop() {
     let sink = rig.sink(rig.config(broker.port()));
     rig.until(&sink, "a connection", |s| s.connected);
     broker.kill();
-    (0..500).for_each(|_| drop(rig.append("gate")));
+    (0..500).for_each(|_| _ = rig.append("gate"));
     let status = rig.until(&sink, "the loss", |s| s.last_error.is_some());
     assert_eq!((status.connected, status.queued), (false, 500));
     assert!(!sink.stop(Duration::from_millis(300)), "what is left must be said");

@@ -1,4 +1,5 @@
 //! The golden messages are what the schemas promise, and the schemas refuse what is wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
 use std::fs;
 use std::path::Path;

@@ -87,8 +87,12 @@ impl Mosquitto {
 
     fn configuration(&self) -> String {
         let folder = self.folder.path().display();
+        // Unlimited, since the default of 1,000 drops messages of a burst silently. But 2.0.11 takes the unlimited 0
+        // for a quota of none when it refuses a publish, and cuts the connection instead of answering 0x87.
+        let queued = if self.options.acl.is_some() { 100_000 } else { 0 };
+        let port = self.port;
         let mut text =
-            format!("max_queued_messages 0\nlog_dest file {folder}/log\nlistener {} 127.0.0.1\n", self.port);
+            format!("max_queued_messages {queued}\nlog_dest file {folder}/log\nlistener {port} 127.0.0.1\n");
         match self.options.login {
             Some(_) => text += &format!("allow_anonymous false\npassword_file {folder}/passwords\n"),
             None => text += "allow_anonymous true\n",

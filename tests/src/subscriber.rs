@@ -88,7 +88,7 @@ impl Subscriber {
                 shared.1.notify_all();
             }
         });
-        subscriber.wait("its subscription", |s| s.subscribed);
+        drop(subscriber.wait("its subscription", |s| s.subscribed));
         subscriber
     }
 

@@ -45,7 +45,7 @@ impl MemoryOutbox {
         directory: &Path,
         stamp: Stamp,
         sinks: &[Name],
-        clock: Arc<dyn Clock>,
+        clock: &dyn Clock,
     ) -> Result<Self, OutboxError> {
         Self::with_capacity(directory, stamp, sinks, clock, CAPACITY)
     }
@@ -58,10 +58,10 @@ impl MemoryOutbox {
         directory: &Path,
         stamp: Stamp,
         sinks: &[Name],
-        clock: Arc<dyn Clock>,
+        clock: &dyn Clock,
         capacity: usize,
     ) -> Result<Self, OutboxError> {
-        let (ledger, left_open) = Ledger::open(directory, &*clock)?;
+        let (ledger, left_open) = Ledger::open(directory, clock)?;
         let outbox = Self {
             encoder: Encoder::new(stamp),
             capacity,
@@ -76,7 +76,7 @@ impl MemoryOutbox {
             log::warn!("the last run ended without stopping: {} open incidents end now", left_open.len());
         }
         for incident in left_open {
-            outbox.append(incident.ended_by_restart(&*clock), None)?;
+            outbox.append(incident.ended_by_restart(clock), None)?;
         }
         Ok(outbox)
     }

@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn success_starts_again() {
         let mut backoff = Backoff::default();
-        (0..9).for_each(|_| drop(backoff.next()));
+        (0..9).for_each(|_| _ = backoff.next());
         backoff.reset();
         assert!(backoff.next() <= FIRST);
     }

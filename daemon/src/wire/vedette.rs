@@ -229,19 +229,7 @@ mod tests {
     fn an_event_is_exactly_the_documented_json() {
         let (stamp, sample) = sample();
         let text = String::from_utf8(event(&stamp, 1042, Some(548), &sample)).unwrap();
-        let expected = concat!(
-            r#"{"v":1,"id":"01920000-0000-7000-8000-000000000001","epoch":"7be20000-0000-4000-8000-000000000001","#,
-            r#""seq":1042,"phase":"begin","kind":"intrusion","rule":"night","severity":"alarm","#,
-            r#""node":"plant7-box2","camera":"gate","zone":"yard","line":null,"direction":null,"#,
-            r#""captured":"2026-11-24T02:35:42.120Z","clock":"camera","clock_synced":true,"#,
-            r#""decided":"2026-11-24T02:35:42.640Z","latency_ms":548,"#,
-            r#""object":{"track":17,"class":"person","score":0.83,"box":[0.41,0.52,0.47,0.78],"#,
-            r#""speed":1.2,"speed_unit":"heights/s"},"value":null,"unit":null,"#,
-            r#""why":"person inside yard for 0.4 s","ended_by":null,"#,
-            r#""evidence":{"snapshot":null,"clip":null},"suppressed":0,"#,
-            r#""model":{"name":"nanodet-g-416","sha256":"5f1c2a90","provider":"cpu"},"config":"b64a11d0"}"#,
-        );
-        assert_eq!(text, expected);
+        assert_eq!(text, include_str!("../../../tests/golden/wire/event.begin.json").trim_end());
     }
 
     #[test]

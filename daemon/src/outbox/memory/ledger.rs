@@ -126,7 +126,7 @@ impl Ledger {
             return;
         }
         let result = self.save_numbers(self.last);
-        self.report(result);
+        self.report(&result);
         self.save_incidents();
     }
 
@@ -141,7 +141,7 @@ impl Ledger {
         }
         self.epoch_saved = result.is_ok();
         self.reserved = wanted;
-        self.report(result);
+        self.report(&result);
     }
 
     fn save_numbers(&self, reserved: u64) -> io::Result<()> {
@@ -151,15 +151,15 @@ impl Ledger {
     fn save_incidents(&mut self) {
         let open: Vec<_> = self.open.values().collect();
         let result = file::replace(&self.directory, INCIDENTS, &open);
-        self.report(result);
+        self.report(&result);
     }
 
     /// Says it once when saving begins to fail, and once when it works again.
-    fn report(&mut self, result: io::Result<()>) {
+    fn report(&mut self, result: &io::Result<()>) {
         let directory = self.directory.display();
         match result {
             Ok(()) if self.unsaved => log::info!("state directory {directory} can be written again"),
-            Err(ref error) if !self.unsaved => log::error!(
+            Err(error) if !self.unsaved => log::error!(
                 "state directory {directory}: {error}; events are still delivered, but incidents that are open \
                  at a crash will not be ended: free space or repair the disk"
             ),

@@ -21,7 +21,7 @@ fn clock() -> Arc<dyn Clock> {
 fn open(directory: &Path, capacity: usize) -> MemoryOutbox {
     let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
     let stamp = Stamp { node: name("box"), epoch: Uuid::nil(), config: "0123456789".into(), model };
-    MemoryOutbox::with_capacity(directory, stamp, &[name("b")], clock(), capacity).unwrap()
+    MemoryOutbox::with_capacity(directory, stamp, &[name("b")], &*clock(), capacity).unwrap()
 }
 
 fn event(id: u128, phase: Phase, severity: Severity) -> Event {

@@ -222,3 +222,86 @@ fn one<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 fn three<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(*value, 3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Dialect, Update, Vedette};
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn samples() -> Vec<(&'static str, Update, &'static str)> {
+        let (gate, start) = (Name::new("gate").unwrap(), at("2026-11-24T02:00:00Z"));
+        let share = ProviderShare { model: "nanodet-g-416".into(), provider: "cpu".into(), share: 1.0 };
+        let node = NodeStatus {
+            state: "online",
+            version: "0.1.0",
+            since: start,
+            cameras: 2,
+            cameras_up: 1,
+            providers: vec![share],
+        };
+        let camera = CameraStatus {
+            camera: gate.clone(),
+            state: "live",
+            decode: "busy",
+            fps: 4.987,
+            reason: None,
+            since: at("2026-11-24T02:00:01.25Z"),
+        };
+        let state = StateUpdate {
+            camera: gate.clone(),
+            rule: Name::new("night").unwrap(),
+            active: true,
+            value: Some(f64::NAN),
+            unit: None,
+            since: Some(at("2026-11-24T02:35:42.12Z")),
+            armed: true,
+        };
+        let counters = CameraStats {
+            received: 90_000,
+            received_bytes: 80_000_000,
+            decoded: 90_000,
+            analysed: 18_000,
+            dropped: 3,
+            reconnects: 1,
+            events: 12,
+            events_lost: 0,
+            infer_ms: 15.100_04,
+            delay_ms: 31.4,
+        };
+        let sink = SinkStats { connected: true, acked: 12, ..SinkStats::default() };
+        let stats = Stats {
+            at: at("2026-11-24T03:00:00Z"),
+            since: start,
+            rss_bytes: 128 << 20,
+            cameras: [(gate, counters)].into(),
+            sinks: [(Name::new("factory").unwrap(), sink)].into(),
+        };
+        vec![
+            ("status", Update::Node(node), include_str!("../../../../tests/golden/wire/status.json")),
+            (
+                "gate/status",
+                Update::Camera(camera),
+                include_str!("../../../../tests/golden/wire/camera-status.json"),
+            ),
+            (
+                "gate/state/night",
+                Update::State(state),
+                include_str!("../../../../tests/golden/wire/state.json"),
+            ),
+            ("stats", Update::Stats(stats), include_str!("../../../../tests/golden/wire/stats.json")),
+        ]
+    }
+
+    #[test]
+    fn updates_are_exactly_the_golden_json() {
+        for (topic, update, golden) in samples() {
+            let message = Vedette.update(&update).unwrap();
+            assert_eq!((message.topic.as_str(), message.retained), (topic, topic != "stats"));
+            assert_eq!(String::from_utf8(message.payload).unwrap(), golden.trim_end(), "{topic}");
+        }
+    }
+}

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use uuid::Uuid;
-use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
+use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
 use crate::outbox::MemoryOutbox;
@@ -20,10 +20,10 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (id, node) = (Name::new("b").unwrap(), Name::new("box").unwrap());
-        let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
+        let clock = SimulatedClock::new(Timestamp::UNIX_EPOCH);
         let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
         let stamp = Stamp { node: node.clone(), epoch: Uuid::nil(), config: "0".into(), model };
-        let outbox = MemoryOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), clock).unwrap();
+        let outbox = MemoryOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
         let context = Context {
             id,
             node,
@@ -95,7 +95,7 @@ impl Wire {
 #[test]
 fn the_window_bounds_what_is_under_way() {
     let bench = Bench::new();
-    (0..40).for_each(|_| drop(bench.append("gate")));
+    (0..40).for_each(|_| _ = bench.append("gate"));
     let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
     assert_eq!(wire.fill(&mut session, Mono::default()).len(), WINDOW);
     assert!(wire.fill(&mut session, Mono::default()).is_empty());
@@ -123,7 +123,7 @@ fn a_new_session_begins_at_the_first_unacknowledged() {
 fn a_refused_camera_waits_and_comes_back_in_order() {
     let bench = Bench::new();
     let (gate, yard) = ("vedette/box/gate/event", "vedette/box/yard/event");
-    ["gate", "yard", "gate"].map(|c| bench.append(c));
+    ["gate", "yard", "gate"].iter().for_each(|c| _ = bench.append(c));
     let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
     let start = Mono::default();
     assert_eq!(wire.fill(&mut session, start).len(), 3);
