@@ -27,8 +27,8 @@ use crate::random::Random;
 use crate::sinks::Latest;
 
 use analyst::Analyst;
-pub use report::{CameraState, Snapshot};
 use report::Report;
+pub use report::{CameraState, Snapshot};
 use session::Ending;
 
 /// How often a camera's thread looks up without being woken: ticks of the scene, watchdogs, status.
@@ -191,7 +191,11 @@ impl Camera {
             }
             Err(error) => log::error!(camera = self.config.id.as_str(); "cannot rebuild the scene: {error}"),
         }
-        Fault::new(FaultClass::Read, "an internal error ended the camera's work", "please report the line before")
+        Fault::new(
+            FaultClass::Read,
+            "an internal error ended the camera's work",
+            "please report the line before",
+        )
     }
 
     fn note_fault(&mut self, fault: &Fault, wait: Duration) {

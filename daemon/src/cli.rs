@@ -23,8 +23,8 @@ use vedette_core::{Clock, SystemClock};
 
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::node::Host;
 use crate::logging;
+use crate::node::Host;
 use crate::process_env::{Setting, ThreadsRunning};
 use crate::share::Share;
 use crate::wire;
@@ -172,7 +172,10 @@ impl Global {
 
     fn options(&self) -> config::Options {
         let dialects = wire::DIALECTS.iter().map(|d| d.name().to_owned()).collect();
-        config::Options { dialects, ..config::Options::of_process(Some(self.config.clone()), Some(self.state())) }
+        config::Options {
+            dialects,
+            ..config::Options::of_process(Some(self.config.clone()), Some(self.state()))
+        }
     }
 
     /// The configuration; its warnings go to the log.

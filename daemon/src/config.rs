@@ -193,4 +193,3 @@ pub struct Camera {
     /// Behaviours to report; the zones and lines that they name are defined.
     pub rules: BTreeMap<Name, RuleSetup>,
 }
-

@@ -139,7 +139,13 @@ fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
 }
 
-fn figures(truth: &[Truth], events: &[Found], truth_hit: &[bool], event_hit: &[bool], seconds: f64) -> Figures {
+fn figures(
+    truth: &[Truth],
+    events: &[Found],
+    truth_hit: &[bool],
+    event_hit: &[bool],
+    seconds: f64,
+) -> Figures {
     let found = truth_hit.iter().filter(|h| **h).count();
     let false_events = event_hit.iter().filter(|h| !**h).count();
     let (precision, recall) = (ratio(found, found + false_events), ratio(found, truth.len()));

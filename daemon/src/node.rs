@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use vedette_core::{CameraId, Clock};
 use vedette_ingest::{DescriptionError, Descriptions, Fault};
-use vedette_models::{Detector, DetectorOptions, Manifest, ManifestError, ModelError, Provider, Runtime, RuntimeError};
+use vedette_models::{
+    Detector, DetectorOptions, Manifest, ManifestError, ModelError, Provider, Runtime, RuntimeError,
+};
 
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
+use crate::counters::CameraCounters;
 use crate::exit::{Exit, Failure};
 use crate::infer::{Inference, RunningInference};
 use crate::outbox::{MemoryOutbox, Outbox, OutboxError};
@@ -24,7 +27,6 @@ use crate::share::{Share, onnxruntime_folders};
 use crate::sinks::embedded::{EmbeddedBroker, EmbeddedError};
 use crate::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkError, Version};
 use crate::time_sync;
-use crate::counters::CameraCounters;
 use crate::wire::{CameraStats, ModelStamp, NodeStatus, ProviderShare, Stamp, Stats};
 
 /// Where things are on this host, and the clock.
@@ -81,8 +83,13 @@ pub enum StartError {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match &error {
-            StartError::Labels(_) | StartError::Camera(_, camera::StartError::Scene(_)) | StartError::Sink(_) => Exit::Config,
-            StartError::Ingest(_) | StartError::Runtime(_) | StartError::Model(_) | StartError::Manifest(_) => Exit::Unavailable,
+            StartError::Labels(_)
+            | StartError::Camera(_, camera::StartError::Scene(_))
+            | StartError::Sink(_) => Exit::Config,
+            StartError::Ingest(_)
+            | StartError::Runtime(_)
+            | StartError::Model(_)
+            | StartError::Manifest(_) => Exit::Unavailable,
             StartError::Embedded(_) => Exit::Unavailable,
             _ => Exit::Failed,
         };
@@ -115,7 +122,12 @@ pub fn open_detector(config: &config::Inference, host: &Host) -> Result<Detector
     let runtime = Runtime::load(config.library.as_deref(), &runtime_folders())?;
     let manifest = Manifest::load(&[host.share.manifests()], &config.model)?;
     let providers: Vec<Provider> = config.providers.iter().filter_map(|p| p.parse().ok()).collect();
-    let options = DetectorOptions { providers, threads: config.threads, strict: config.strict, ..DetectorOptions::default() };
+    let options = DetectorOptions {
+        providers,
+        threads: config.threads,
+        strict: config.strict,
+        ..DetectorOptions::default()
+    };
     Ok(Detector::open(runtime, &manifest, &options)?)
 }
 
@@ -123,7 +135,9 @@ pub fn open_detector(config: &config::Inference, host: &Host) -> Result<Detector
 fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
     let model = detector.name();
     let shares = detector.report().shares.iter();
-    shares.map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share }).collect()
+    shares
+        .map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share })
+        .collect()
 }
 
 impl Node {
@@ -151,7 +165,8 @@ impl Node {
             false => None,
         };
         let sink_names = config.brokers.keys().cloned().collect::<Vec<_>>();
-        let outbox: Arc<dyn Outbox> = Arc::new(MemoryOutbox::open(&host.state, stamp, &sink_names, Arc::clone(&host.clock))?);
+        let outbox: Arc<dyn Outbox> =
+            Arc::new(MemoryOutbox::open(&host.state, stamp, &sink_names, &*host.clock)?);
         let latest = Arc::new(Latest::default());
         let inference = Inference::start(detector, Arc::clone(&host.clock))?;
         let mut node = Self {
@@ -245,9 +260,16 @@ impl Node {
 
     /// The counters, for the topic `stats`.
     pub fn publish_stats(&self) {
-        let cameras: BTreeMap<_, _> = self.cameras.iter().map(|c| (c.config().id.clone(), stats_of(c.counters()))).collect();
+        let cameras: BTreeMap<_, _> =
+            self.cameras.iter().map(|c| (c.config().id.clone(), stats_of(c.counters()))).collect();
         let sinks = self.sinks.iter().map(|s| (s.id().clone(), s.status().into())).collect();
-        let stats = Stats { at: self.host.clock.wall(), since: self.since, rss_bytes: crate::usage::resident_bytes(), cameras, sinks };
+        let stats = Stats {
+            at: self.host.clock.wall(),
+            since: self.since,
+            rss_bytes: crate::usage::resident_bytes(),
+            cameras,
+            sinks,
+        };
         self.latest.send(&stats);
     }
 
@@ -270,14 +292,19 @@ impl Node {
             return "no camera configured: add one as a file in conf.d and reload".to_owned();
         }
         let fps: f64 = self.cameras.iter().map(|c| c.snapshot().fps).sum();
-        let down: Vec<_> = self.sinks.iter().filter(|s| !s.status().connected).map(|s| s.id().as_str().to_owned()).collect();
+        let down: Vec<_> =
+            self.sinks.iter().filter(|s| !s.status().connected).map(|s| s.id().as_str().to_owned()).collect();
         let queued: usize = self.sinks.iter().map(|s| s.status().queued).sum();
         let brokers = match (self.sinks.len(), down.len()) {
             (0, _) => "no broker".to_owned(),
             (_, 0) => "broker up".to_owned(),
             _ => format!("broker down: {}", down.join(", ")),
         };
-        format!("{}/{} cameras, {fps:.1} fps, {queued} queued, {brokers}", self.cameras_up(), self.cameras.len())
+        format!(
+            "{}/{} cameras, {fps:.1} fps, {queued} queued, {brokers}",
+            self.cameras_up(),
+            self.cameras.len()
+        )
     }
 
     /// Stops in the direction of the data: cameras (their incidents end), inference, brokers (drained), sockets.
@@ -344,7 +371,9 @@ fn stats_of(counters: &CameraCounters) -> CameraStats {
         received_bytes: counters.received_bytes.get(),
         decoded: counters.decoded.get(),
         analysed: counters.analysed.get(),
-        dropped: counters.dropped_busy.get() + counters.dropped_failed.get() + counters.dropped_receiving.get(),
+        dropped: counters.dropped_busy.get()
+            + counters.dropped_failed.get()
+            + counters.dropped_receiving.get(),
         reconnects: counters.reconnects.get(),
         events: counters.events.get(),
         events_lost: counters.events_lost.get(),
@@ -355,6 +384,7 @@ fn stats_of(counters: &CameraCounters) -> CameraStats {
 
 fn stamp(config: &Config, detector: &Detector) -> Stamp {
     let provider = detector.report().provider().to_owned();
-    let model = ModelStamp { name: detector.name().to_owned(), sha256: detector.sha256().to_owned(), provider };
+    let model =
+        ModelStamp { name: detector.name().to_owned(), sha256: detector.sha256().to_owned(), provider };
     Stamp { node: config.node.id.clone(), epoch: uuid::Uuid::nil(), config: config.hash.clone(), model }
 }

@@ -43,9 +43,13 @@ mod tests {
     #[test]
     fn rates_come_out_even() {
         struct Case(f64, f32, usize);
-        for Case(stream, fps, expected) in
-            [Case(25.0, 5.0, 50), Case(10.0, 5.0, 50), Case(7.5, 5.0, 50), Case(4.0, 5.0, 40), Case(30.0, 12.5, 125)]
-        {
+        for Case(stream, fps, expected) in [
+            Case(25.0, 5.0, 50),
+            Case(10.0, 5.0, 50),
+            Case(7.5, 5.0, 50),
+            Case(4.0, 5.0, 40),
+            Case(30.0, 12.5, 125),
+        ] {
             let n = taken(stream, fps, 10.0);
             assert!(n.abs_diff(expected) <= 1, "{stream} fps at {fps}: {n}, expected {expected}");
         }

@@ -87,13 +87,24 @@ impl Replay<'_> {
     ///
     /// # Errors
     /// The first thing that fails; events until then have been given out.
-    pub fn run(&self, path: &Path, detector: &mut Detector, watch: &mut dyn Watch) -> Result<Summary, ReplayError> {
+    pub fn run(
+        &self,
+        path: &Path,
+        detector: &mut Detector,
+        watch: &mut dyn Watch,
+    ) -> Result<Summary, ReplayError> {
         let ids = IncidentIds::seeded(seed(path, self.config_hash)?);
         let mut scene = Scene::build(self.scene_config(), ids)?;
         let masks = Masks::new(self.camera.masks.values().cloned().collect());
         let reader = FileReader::open(path, self.descriptions, &masks, self.start)?;
         let of = reader.duration().map(|d| d.as_secs_f64());
-        let mut run = Run { scene: &mut scene, watch, summary: Summary::default(), answers: Vec::new(), ticked: Pts::ZERO };
+        let mut run = Run {
+            scene: &mut scene,
+            watch,
+            summary: Summary::default(),
+            answers: Vec::new(),
+            ticked: Pts::ZERO,
+        };
         let mut pacer = Pacer::new(self.camera.fps);
         let mut last = Moment::of_file(self.start, Pts::ZERO);
         for frame in reader {

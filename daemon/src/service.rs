@@ -31,7 +31,12 @@ impl Service {
     /// Reads the watchdog's interval from the environment (`WATCHDOG_USEC`).
     pub fn from_environment(clock: &dyn Clock) -> Self {
         let now = clock.now();
-        Self { watchdog: sd_notify::watchdog_enabled(), fed: now, said: (now, String::new()), progress: Vec::new() }
+        Self {
+            watchdog: sd_notify::watchdog_enabled(),
+            fed: now,
+            said: (now, String::new()),
+            progress: Vec::new(),
+        }
     }
 
     /// Configuration, models, store and ports are up.

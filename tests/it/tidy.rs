@@ -98,11 +98,20 @@ fn functions_fit_a_screen() {
             if let Some((start, name, at)) = &open {
                 if indent == *at && line.trim_end() == format!("{}}}", " ".repeat(*at)) {
                     if number - start > 60 {
-                        faults.push(format!("{}:{}: `{name}` has {} lines, at most 60", path.display(), start + 1, number - start));
+                        faults.push(format!(
+                            "{}:{}: `{name}` has {} lines, at most 60",
+                            path.display(),
+                            start + 1,
+                            number - start
+                        ));
                     }
                     open = None;
                 }
-            } else if let Some(rest) = line.split("fn ").nth(1).filter(|_| !line.trim_start().starts_with("//") && line.ends_with('{')) {
+            } else if let Some(rest) = line
+                .split("fn ")
+                .nth(1)
+                .filter(|_| !line.trim_start().starts_with("//") && line.ends_with('{'))
+            {
                 open = Some((number, rest.split(['(', '<']).next().unwrap_or_default().to_owned(), indent));
             }
         }
@@ -114,7 +123,9 @@ fn functions_fit_a_screen() {
 fn no_unwrap_and_few_expects_outside_tests() {
     let (mut lines, mut expects, mut faults) = (0, 0, Vec::new());
     for (path, text) in sources() {
-        if path.starts_with("tests") || path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "examples") {
+        if path.starts_with("tests")
+            || path.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "examples")
+        {
             continue;
         }
         for (number, line) in production(&text).lines().enumerate() {
@@ -139,6 +150,9 @@ fn unsafe_stands_only_in_the_announced_files() {
             code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
         });
         let shown = path.display().to_string();
-        assert!(!uses || announced.contains(&shown.as_str()) || shown == "tests/it/tidy.rs", "{shown} uses unsafe");
+        assert!(
+            !uses || announced.contains(&shown.as_str()) || shown == "tests/it/tidy.rs",
+            "{shown} uses unsafe"
+        );
     }
 }

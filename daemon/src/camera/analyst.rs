@@ -13,10 +13,10 @@ use vedette_core::{Answer, AnswerValue, EndedBy, Frame, IncidentIds, Moment, Vie
 use vedette_ingest::{Packet, TimeLine};
 
 use super::{CameraDeps, StartError};
-use crate::pacer::Pacer;
 use crate::config;
 use crate::counters::CameraCounters;
 use crate::infer::{Job, Purpose, Reply};
+use crate::pacer::Pacer;
 use crate::random::system_seed;
 use crate::wire::StateUpdate;
 

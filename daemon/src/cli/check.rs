@@ -9,7 +9,8 @@ use crate::exit::{Exit, Failure, Outcome};
 pub(super) fn run(global: &Global) -> Outcome {
     let loaded = config::load(&global.options()).and_then(|config| {
         let labels = model_labels(global, &config).unwrap_or_default();
-        let wrong = if labels.is_empty() { config::Diagnostics::default() } else { config.check_labels(&labels) };
+        let wrong =
+            if labels.is_empty() { config::Diagnostics::default() } else { config.check_labels(&labels) };
         if wrong.has_errors() { Err(wrong) } else { Ok(config) }
     });
     match loaded {

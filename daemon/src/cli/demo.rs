@@ -128,12 +128,14 @@ fn configuration(arguments: &Arguments, child: Option<&DemoCamera>) -> Result<Co
     let text = format!(
         "[node]\nid = \"demo\"\n[broker.local]\nurl = \"embedded\"\n[camera.campus]\nurl = {url}\n{scene}{RULES}"
     );
-    let mut config = config::from_text("demo.toml", &text, &config::Options::default()).map_err(Failure::config)?;
+    let mut config =
+        config::from_text("demo.toml", &text, &config::Options::default()).map_err(Failure::config)?;
     let login = match child {
         Some(child) => Some((child.user().to_owned(), child.password().clone())),
-        None => arguments.user.clone().map(|user| {
-            (user, Secret::new(std::env::var("VEDETTE_PROBE_PASSWORD").unwrap_or_default()))
-        }),
+        None => arguments
+            .user
+            .clone()
+            .map(|user| (user, Secret::new(std::env::var("VEDETTE_PROBE_PASSWORD").unwrap_or_default()))),
     };
     if let (Some((user, password)), Some(camera)) = (login, config.cameras.get_mut("campus")) {
         let camera = Arc::make_mut(camera);
@@ -195,7 +197,11 @@ fn interrupts() -> Result<Inbox<()>, Failure> {
     let refused = |e: std::io::Error| Failure::failed(format!("cannot listen for signals: {e}"));
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(refused)?;
     let (tx, rx) = unbounded();
-    let forward = move || signals.forever().for_each(|_| drop(tx.send(())));
+    let forward = move || {
+        for _ in signals.forever() {
+            let _ = tx.send(());
+        }
+    };
     std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map_err(refused)?;
     Ok(rx)
 }

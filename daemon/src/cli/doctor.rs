@@ -31,16 +31,16 @@ struct Finding {
 
 type Findings = Vec<Finding>;
 
-fn ok(check: &'static str, text: impl ToString) -> Finding {
-    Finding { check, verdict: Verdict::Ok, text: text.to_string() }
+fn ok(check: &'static str, text: impl std::fmt::Display) -> Finding {
+    Finding { check, verdict: Verdict::Ok, text: format!("{text}") }
 }
 
-fn warning(check: &'static str, text: impl ToString) -> Finding {
-    Finding { check, verdict: Verdict::Warning, text: text.to_string() }
+fn warning(check: &'static str, text: impl std::fmt::Display) -> Finding {
+    Finding { check, verdict: Verdict::Warning, text: format!("{text}") }
 }
 
-fn missing(check: &'static str, text: impl ToString) -> Finding {
-    Finding { check, verdict: Verdict::Missing, text: text.to_string() }
+fn missing(check: &'static str, text: impl std::fmt::Display) -> Finding {
+    Finding { check, verdict: Verdict::Missing, text: format!("{text}") }
 }
 
 pub(super) fn run(global: &Global) -> Outcome {
@@ -71,14 +71,20 @@ fn report(global: &Global, findings: &[Finding]) -> Outcome {
         }
     }
     if findings.iter().any(|f| f.verdict == Verdict::Missing) {
-        return Err(Failure::new(Exit::Unavailable, if global.json { "" } else { "something that the daemon needs is missing" }));
+        return Err(Failure::new(
+            Exit::Unavailable,
+            if global.json { "" } else { "something that the daemon needs is missing" },
+        ));
     }
     Ok(())
 }
 
 fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
     if !global.config.exists() {
-        findings.push(warning("configuration", format!("{} does not exist; defaults are used", global.config.display())));
+        findings.push(warning(
+            "configuration",
+            format!("{} does not exist; defaults are used", global.config.display()),
+        ));
         return None;
     }
     match config::load(&global.options()) {
@@ -108,7 +114,12 @@ fn gstreamer(host: &Host, findings: &mut Findings) {
                 findings.push(ok("plugins", "every element of every description is here"));
             }
             let line = |m: &vedette_ingest::MissingElement| {
-                format!("element `{}` of `{}` is missing: apt install {}", m.element, m.description, m.package.unwrap_or("the package that has it"))
+                format!(
+                    "element `{}` of `{}` is missing: apt install {}",
+                    m.element,
+                    m.description,
+                    m.package.unwrap_or("the package that has it")
+                )
             };
             findings.extend(absent.iter().map(|m| missing("plugins", line(m))));
         }
@@ -121,7 +132,10 @@ fn inference(config: Option<&Inference>, host: &Host, findings: &mut Findings) {
     let Some(config) = config.or(default.as_ref().ok()) else { return };
     match Runtime::load(config.library.as_deref(), &runtime_folders()) {
         Ok(runtime) => {
-            findings.push(ok("onnxruntime", format!("{} from {}", runtime.version(), runtime.library().display())));
+            findings.push(ok(
+                "onnxruntime",
+                format!("{} from {}", runtime.version(), runtime.library().display()),
+            ));
         }
         Err(error) => {
             findings.push(missing("onnxruntime", error));
@@ -164,7 +178,9 @@ fn providers(detector: &Detector, findings: &mut Findings) {
 fn state(host: &Host, findings: &mut Findings) {
     let shown = host.state.display();
     let probe = host.state.join(".doctor");
-    let wrote = std::fs::create_dir_all(&host.state).and_then(|()| std::fs::write(&probe, b"")).and_then(|()| std::fs::remove_file(&probe));
+    let wrote = std::fs::create_dir_all(&host.state)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe));
     findings.push(match wrote {
         Ok(()) => ok("state", format!("{shown} can be written")),
         Err(error) => missing("state", format!("{shown} cannot be written: {error}; give --state DIR")),
@@ -175,7 +191,10 @@ fn clock(findings: &mut Findings) {
     findings.push(if time_sync::is_synchronised() {
         ok("clock", "synchronised")
     } else {
-        warning("clock", "not known to be synchronised: events say clock_synced = false; enable systemd-timesyncd")
+        warning(
+            "clock",
+            "not known to be synchronised: events say clock_synced = false; enable systemd-timesyncd",
+        )
     });
 }
 

@@ -47,7 +47,14 @@ fn list(global: &Global) -> Outcome {
     }
     say(format!("{:<14} {:<9} {:<12} {:<24} about", "model", "input", "forms", "licence"))?;
     for m in manifests.iter().map(row) {
-        say(format!("{:<14} {:<9} {:<12} {:<24} {}", m.name, m.input, m.forms.join(" "), m.licence, m.about))?;
+        say(format!(
+            "{:<14} {:<9} {:<12} {:<24} {}",
+            m.name,
+            m.input,
+            m.forms.join(" "),
+            m.licence,
+            m.about
+        ))?;
     }
     Ok(())
 }
@@ -68,7 +75,11 @@ fn row(manifest: &Manifest) -> Row {
     Row {
         name: manifest.name().to_owned(),
         input: format!("{}x{}", input.width, input.height),
-        forms: manifest.forms().filter(|(_, file)| manifest.has(file)).map(|(form, _)| form.to_string()).collect(),
+        forms: manifest
+            .forms()
+            .filter(|(_, file)| manifest.has(file))
+            .map(|(form, _)| form.to_string())
+            .collect(),
         licence: manifest.licence().to_owned(),
         about: manifest.about().to_owned(),
     }
@@ -76,7 +87,8 @@ fn row(manifest: &Manifest) -> Row {
 
 fn eval(global: &Global, arguments: &EvalArguments) -> Outcome {
     let runtime = Runtime::load(None, &runtime_folders()).map_err(Failure::unavailable)?;
-    let manifest = Manifest::load(&[global.share()?.manifests()], &arguments.model).map_err(Failure::failed)?;
+    let manifest =
+        Manifest::load(&[global.share()?.manifests()], &arguments.model).map_err(Failure::failed)?;
     let manifest = match arguments.form {
         Some(form) => manifest.only(form).map_err(Failure::usage)?,
         None => manifest,

@@ -40,7 +40,8 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         transport: if arguments.transport == "udp" { Transport::Udp } else { Transport::Tcp },
         pipeline: None,
     };
-    let result = probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET).map_err(Failure::failed)?;
+    let result =
+        probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET).map_err(Failure::failed)?;
     if global.json { say_json(&result) } else { print(&result) }
 }
 
@@ -75,7 +76,9 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
         None => "",
     };
     let clock = match (probe.clock, probe.clock_offset) {
-        (ClockSource::Camera, Some(offset)) => format!("the camera's (RTCP), {offset:+.1} s from this host's"),
+        (ClockSource::Camera, Some(offset)) => {
+            format!("the camera's (RTCP), {offset:+.1} s from this host's")
+        }
         _ => "this host's: the camera sends no RTCP reports".to_owned(),
     };
     let order = match (m.reordered, m.non_reference) {
@@ -86,7 +89,10 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
     vec![
         ("camera", probe.url.clone()),
         ("video", format!("{}{profile}, {}x{}, {:.1} fps", probe.codec, probe.width, probe.height, m.fps)),
-        ("keyframes", m.gop.map_or_else(|| "fewer than two seen".to_owned(), |gop| format!("every {gop:.1} s"))),
+        (
+            "keyframes",
+            m.gop.map_or_else(|| "fewer than two seen".to_owned(), |gop| format!("every {gop:.1} s")),
+        ),
         ("bit rate", format!("{:.0} kbit/s{rate}", m.bit_rate / 1e3)),
         ("pictures", order.to_owned()),
         ("clock", clock),

@@ -45,7 +45,8 @@ impl Bench {
         let host: Host = global.host()?;
         let camera = pick(&config, camera)?;
         vedette_ingest::init().map_err(Failure::unavailable)?;
-        let descriptions = vedette_ingest::Descriptions::load(&[host.share.descriptions()]).map_err(Failure::failed)?;
+        let descriptions =
+            vedette_ingest::Descriptions::load(&[host.share.descriptions()]).map_err(Failure::failed)?;
         let detector = open_detector(&config.inference, &host)?;
         let wrong = config.check_labels(detector.labels());
         if wrong.has_errors() {
@@ -74,10 +75,14 @@ fn pick(config: &Config, wanted: Option<&str>) -> Result<Arc<Camera>, Failure> {
         (None, _) => Err(Failure::config(
             "the configuration has no camera: its zones, lines and rules are what a replay applies; give --config DIR",
         )),
-        _ => Err(Failure::usage(format!("the configuration has several cameras; name one with --camera: {}", known()))),
+        _ => Err(Failure::usage(format!(
+            "the configuration has several cameras; name one with --camera: {}",
+            known()
+        ))),
     };
     let named = |id: &str| {
-        let unknown = || Failure::usage(format!("no camera `{id}` in the configuration; there are: {}", known()));
+        let unknown =
+            || Failure::usage(format!("no camera `{id}` in the configuration; there are: {}", known()));
         config.cameras.get(id).ok_or_else(unknown)
     };
     wanted.map_or_else(only, named).cloned()
@@ -116,7 +121,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         provider: report.provider().to_owned(),
     };
     // A replay has no store: its epoch is fixed, so that the output is byte-equal.
-    let stamp = Stamp { node: bench.config.node.id.clone(), epoch: uuid::Uuid::nil(), config: bench.config.hash.clone(), model };
+    let stamp = Stamp {
+        node: bench.config.node.id.clone(),
+        epoch: uuid::Uuid::nil(),
+        config: bench.config.hash.clone(),
+        model,
+    };
     let mut seq = 0;
     for file in &arguments.files {
         let bar = progress::bar(1, &file.display().to_string());
@@ -127,7 +137,11 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         bar.finish_and_clear();
         log::info!(
             "{}: {:.1} s, {} of {} frames analysed, {} events",
-            file.display(), summary.seconds, summary.analysed, summary.decoded, summary.events
+            file.display(),
+            summary.seconds,
+            summary.analysed,
+            summary.decoded,
+            summary.events
         );
     }
     Ok(())

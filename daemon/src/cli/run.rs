@@ -40,7 +40,11 @@ pub(super) fn run(global: &Global) -> Outcome {
                 service.stopping(STOP_WITHIN);
                 let clean = node.stop(STOP_WITHIN);
                 log::info!("stopped");
-                return if clean { Ok(()) } else { Err(Failure::new(Exit::Failed, "not everything stopped in time")) };
+                return if clean {
+                    Ok(())
+                } else {
+                    Err(Failure::new(Exit::Failed, "not everything stopped in time"))
+                };
             }
             End::Reload(next) => {
                 service.reloading();
@@ -84,12 +88,23 @@ fn log_start(node: &Node) {
         config.hash
     );
     for share in node.providers() {
-        log::info!("model {}: {:.0} % of its heavy nodes run on {}", share.model, share.share * 100.0, share.provider);
+        log::info!(
+            "model {}: {:.0} % of its heavy nodes run on {}",
+            share.model,
+            share.share * 100.0,
+            share.provider
+        );
     }
 }
 
 /// Looks after a running node until a signal ends its life.
-fn watch(global: &Global, mut node: Node, host: &Host, signals: &Inbox<i32>, service: &mut Service) -> (Node, End) {
+fn watch(
+    global: &Global,
+    mut node: Node,
+    host: &Host,
+    signals: &Inbox<i32>,
+    service: &mut Service,
+) -> (Node, End) {
     let clock = &*host.clock;
     let ticks = tick(Duration::from_secs(1));
     let mut seconds = 0u64;
@@ -104,7 +119,7 @@ fn watch(global: &Global, mut node: Node, host: &Host, signals: &Inbox<i32>, ser
                 node.tick();
                 service.status(clock, &node.status_line());
                 service.feed(clock, node.progress());
-                if seconds % STATS_EVERY == 0 {
+                if seconds.is_multiple_of(STATS_EVERY) {
                     node.publish_stats();
                 }
             }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use vedette_analysis::rules::{Absent, Common, Context, Place, Rule, RuleConfig};
@@ -177,7 +178,7 @@ impl Rule for HelmetRule {
 
 #[test]
 fn a_want_comes_back_to_the_rule_that_asked() {
-    let rule = || RuleSetup { common: Common::default(), config: Box::new(Helmet) };
+    let rule = || RuleSetup { common: Common::default(), config: Arc::new(Helmet) };
     let mut rules = config(BOTH);
     rules.rules.extend([(name("a-helmet"), rule()), (name("z-helmet"), rule())]);
     let mut scene = build(rules);

@@ -57,7 +57,8 @@ impl Screen {
         let state = status["state"].as_str()?;
         let reason = status["reason"].as_str().unwrap_or_default();
         // The rate is in the foot already; only what is new to a reader is a line.
-        (state != "live" || status["fps"].as_f64() == Some(0.0)).then(|| format!("camera {state} {reason}").trim_end().to_owned())
+        (state != "live" || status["fps"].as_f64() == Some(0.0))
+            .then(|| format!("camera {state} {reason}").trim_end().to_owned())
     }
 
     fn event(&self, event: &Value) -> String {

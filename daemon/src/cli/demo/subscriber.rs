@@ -45,7 +45,8 @@ pub(super) fn start(port: u16, messages: Sender<Message>) -> Result<Subscriber, 
                         let _ = client.try_subscribe("vedette/demo/#", QoS::AtLeastOnce);
                     }
                     Ok(Event::Incoming(Packet::Publish(p))) => {
-                        let message = Message { topic: p.topic, retained: p.retain, payload: p.payload.to_vec() };
+                        let message =
+                            Message { topic: p.topic, retained: p.retain, payload: p.payload.to_vec() };
                         if messages.send(message).is_err() {
                             return;
                         }

@@ -24,7 +24,13 @@ fn part_of(thread: &str) -> &'static str {
         t if t.starts_with("infer-") => "inference",
         t if t.starts_with("in:") || t.starts_with("decode") => "decode",
         t if t.starts_with("cam-") => "camera thread",
-        t if t.starts_with("rtp") || t.starts_with("rtsp") || t.starts_with("udp") || t.starts_with("task") => "receive",
+        t if t.starts_with("rtp")
+            || t.starts_with("rtsp")
+            || t.starts_with("udp")
+            || t.starts_with("task") =>
+        {
+            "receive"
+        }
         t if t.starts_with("pool") || t.starts_with("tcp") || t.starts_with("gst") => "receive",
         t if t.starts_with("sockets") || t.contains("broker") || t.starts_with("subscriber") => "mqtt",
         _ => "rest",
@@ -66,7 +72,7 @@ impl Tally {
             self.cores = if self.cores == 0.0 { cores } else { 0.7 * self.cores + 0.3 * cores };
             self.last = (now, cpu);
         }
-        let counters = node.cameras().iter().map(|c| c.counters());
+        let counters = node.cameras().iter().map(crate::camera::RunningCamera::counters);
         let (decoded, analysed, tracks) = counters.fold((0, 0, 0), |sum, c| {
             (sum.0 + c.decoded.get(), sum.1 + c.analysed.get(), sum.2 + c.tracks())
         });
@@ -100,10 +106,16 @@ impl Tally {
         for ((kind, phase), n) in &self.events {
             rows.push((format!("{kind} {phase}"), n.to_string()));
         }
-        let latency = self.median_latency().map_or_else(|| "–".to_owned(), |l| format!("{l} ms from capture to stored, median"));
+        let latency = self
+            .median_latency()
+            .map_or_else(|| "–".to_owned(), |l| format!("{l} ms from capture to stored, median"));
         rows.push(("latency".to_owned(), latency));
-        let split: Vec<_> = parts.iter().map(|(part, t)| format!("{part} {:.3}", t.as_secs_f64() / seconds)).collect();
-        rows.push(("cores".to_owned(), format!("{:.3} ({})", total.as_secs_f64() / seconds, split.join(", "))));
+        let split: Vec<_> =
+            parts.iter().map(|(part, t)| format!("{part} {:.3}", t.as_secs_f64() / seconds)).collect();
+        rows.push((
+            "cores".to_owned(),
+            format!("{:.3} ({})", total.as_secs_f64() / seconds, split.join(", ")),
+        ));
         rows.push(("memory".to_owned(), format!("{} MiB", resident_bytes() >> 20)));
         rows
     }
