@@ -178,7 +178,7 @@ fn run(mut camera: Camera) {
         camera.counters.reconnects.one();
     }
     camera.analyst.close(EndedBy::Restart);
-    camera.report.set(CameraState::Stopped, None);
+    camera.report.set(CameraState::Stopped, Some("the daemon stops".to_owned()));
 }
 
 impl Camera {

@@ -51,9 +51,9 @@ pub(crate) struct Global {
     /// Folder with pipeline descriptions and models [default: found beside the program]
     #[arg(long, global = true, value_name = "DIR")]
     share: Option<PathBuf>,
-    /// What to log: a level, or `level,target=level,…`
-    #[arg(long, global = true, value_name = "FILTER", env = "VEDETTE_LOG", default_value = "info")]
-    log: logging::Filter,
+    /// What to log: a level, or `level,target=level,…` [default: info for `run`, else warn]
+    #[arg(long, global = true, value_name = "FILTER", env = "VEDETTE_LOG", hide_env_values = true)]
+    log: Option<logging::Filter>,
     /// Print results as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -95,7 +95,10 @@ pub fn main(environment: Result<Vec<Setting>, ThreadsRunning>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    if let Err(error) = logging::install(cli.global.log.clone(), Arc::new(SystemClock::new())) {
+    // The service tells its story; a verb at a terminal only what it was asked, and what is wrong.
+    let level = if matches!(cli.verb, Verb::Run) { log::LevelFilter::Info } else { log::LevelFilter::Warn };
+    let filter = cli.global.log.clone().unwrap_or_else(|| logging::Filter::new(level));
+    if let Err(error) = logging::install(filter, Arc::new(SystemClock::new())) {
         say_error(&error.to_string());
         return Exit::Failed;
     }
@@ -140,6 +143,12 @@ fn say_error(message: &str) {
     };
     // Where even stderr is gone there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "{mark} {message}");
+}
+
+/// A remark beside the results: to stderr, so that scripts read results alone.
+fn note(line: impl std::fmt::Display) {
+    // As with errors: without stderr there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Writes a line to stdout. A reader that went away (`| head`) ends the verb quietly.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use vedette_core::{CameraId, Event};
 use vedette_models::Detector;
 
-use super::{Global, progress, say};
+use super::{Global, note, progress, say};
 use crate::config::{Camera, Config};
 use crate::exit::{Failure, Outcome};
 use crate::node::{Host, open_detector};
@@ -135,14 +135,14 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         printer.outcome?;
         seq = printer.seq;
         bar.finish_and_clear();
-        log::info!(
+        note(format!(
             "{}: {:.1} s, {} of {} frames analysed, {} events",
             file.display(),
             summary.seconds,
             summary.analysed,
             summary.decoded,
             summary.events
-        );
+        ));
     }
     Ok(())
 }
