@@ -25,10 +25,9 @@ pub(super) fn run(global: &Global) -> Outcome {
                 say(format!("warning: {warning}"))?;
             }
             say(format!(
-                "{}: ok: {} cameras, {} brokers, configuration {}",
+                "{}: ok: {}, configuration {}",
                 global.config.display(),
-                config.cameras.len(),
-                config.brokers.len(),
+                config.extent(),
                 config.hash
             ))
         }

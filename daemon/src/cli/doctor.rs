@@ -89,8 +89,7 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
     }
     match config::load(&global.options()) {
         Ok(config) => {
-            let text = format!("{} cameras, {} brokers", config.cameras.len(), config.brokers.len());
-            findings.push(ok("configuration", text));
+            findings.push(ok("configuration", config.extent()));
             findings.extend(config.warnings.iter().map(|w| warning("configuration", w)));
             Some(config)
         }

@@ -80,11 +80,10 @@ fn signals() -> Result<Inbox<i32>, Failure> {
 fn log_start(node: &Node) {
     let config = node.config();
     log::info!(
-        "vedette {} on node {}: {} cameras, {} brokers, configuration {}",
+        "vedette {} on node {}: {}, configuration {}",
         env!("CARGO_PKG_VERSION"),
         config.node.id,
-        config.cameras.len(),
-        config.brokers.len(),
+        config.extent(),
         config.hash
     );
     for share in node.providers() {
