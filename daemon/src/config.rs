@@ -112,7 +112,7 @@ impl Config {
     }
 
     /// Whether every class that a rule names is one that the model has; located as all diagnostics are. Apart from
-    /// [`load`], since labels are known only once the model's manifest was read.
+    /// [`load()`], since labels are known only once the model's manifest was read.
     pub fn check_labels(&self, labels: &[Class]) -> Diagnostics {
         load::check_labels(self, labels)
     }
