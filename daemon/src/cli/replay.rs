@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use vedette_core::{CameraId, Event};
 use vedette_models::Detector;
 
-use super::{Global, progress, say};
+use super::{Global, note, progress, say};
 use crate::config::{Camera, Config};
 use crate::exit::{Failure, Outcome};
 use crate::node::{Host, open_detector};
 use crate::replay::{Replay, Summary, Watch};
 use crate::wire::{self, ModelStamp, Stamp};
+use crate::words::count;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -50,7 +51,7 @@ impl Bench {
         let detector = open_detector(&config.inference, &host)?;
         let wrong = config.check_labels(detector.labels());
         if wrong.has_errors() {
-            return Err(Failure::config(wrong));
+            return Err(wrong.into());
         }
         Ok(Self { config, camera, detector, descriptions, start })
     }
@@ -135,14 +136,14 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         printer.outcome?;
         seq = printer.seq;
         bar.finish_and_clear();
-        log::info!(
-            "{}: {:.1} s, {} of {} frames analysed, {} events",
+        note(format!(
+            "{}: {:.1} s, {} of {} frames analysed, {}",
             file.display(),
             summary.seconds,
             summary.analysed,
             summary.decoded,
-            summary.events
-        );
+            count(usize::try_from(summary.events).unwrap_or(usize::MAX), "event")
+        ));
     }
     Ok(())
 }
