@@ -49,7 +49,13 @@ fn cases() -> Vec<Case> {
             rule("kind = \"intrusion\"\nzone = \"yard\"\nclasses = [\"persn\"]"),
             &["etc/vedette.toml:8:12:", "model `nanodet-g-416` has no class `persn`; did you mean `person`?"],
         ),
-        case("camera of a name twice", format!("{CAMERA}{CAMERA}"), &["etc/vedette.toml:3:9: duplicate key"]),
+        case(
+            "camera of a name twice",
+            format!("{CAMERA}{CAMERA}"),
+            &[
+                "etc/vedette.toml:3:9: duplicate key: this table stands further up already; give it another name",
+            ],
+        ),
         case(
             "wrong URL",
             "[camera.gate]\nurl = \"http://10.0.0.17/video\"\n".to_owned(),

@@ -47,7 +47,7 @@ fn a_damaged_model_file_is_refused_by_its_checksum() {
     let expected = manifest["form"]["u8s8"]["sha256"].as_str().expect("a checksum").to_owned();
     for verb in ["run", "doctor", "replay x.avi"] {
         let ran = vedette(&folder, &format!("{verb} --config etc --share share")).run();
-        ran.expect(69, &[NAME, &expected, "sha256"]);
+        ran.expect(69, &["share/weights/nanodet-g-416.u8s8.onnx", "expected SHA-256", &expected, "found"]);
         // Expected and found: two different checksums.
         let all = ran.all();
         let sums: std::collections::BTreeSet<_> =
