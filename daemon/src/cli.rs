@@ -29,9 +29,20 @@ use crate::process_env::{Setting, ThreadsRunning};
 use crate::share::Share;
 use crate::wire;
 
+/// Options of every verb stand below a verb's own.
+const COMMON: &str = "Common options";
+
+const EXITS: &str = "\
+Exit codes:
+  0   done
+  1   it did not work
+  2   wrong arguments
+  69  a library, model, plugin or service that it needs is missing
+  78  the configuration is wrong";
+
 /// Camera surveillance on an edge box: RTSP in, behaviour alerts over MQTT out.
 #[derive(Parser, Debug)]
-#[command(name = "vedette", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "vedette", version, disable_help_subcommand = true, max_term_width = 110, after_help = EXITS)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -43,19 +54,26 @@ struct Cli {
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Folder with vedette.toml and conf.d/
-    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/vedette")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/vedette", help_heading = COMMON)]
     config: PathBuf,
     /// Folder for state [default: $STATE_DIRECTORY, else ./vedette-state]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = COMMON)]
     state: Option<PathBuf>,
     /// Folder with pipeline descriptions and models [default: found beside the program]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = COMMON)]
     share: Option<PathBuf>,
-    /// What to log: a level, or `level,target=level,…` [default: info for `run`, else warn]
-    #[arg(long, global = true, value_name = "FILTER", env = "VEDETTE_LOG", hide_env_values = true)]
+    /// What to log: a level, or `level,target=level,…` [default: `run` info, others warn]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "VEDETTE_LOG",
+        hide_env_values = true,
+        help_heading = COMMON
+    )]
     log: Option<logging::Filter>,
     /// Print results as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     json: bool,
 }
 
@@ -95,10 +113,7 @@ pub fn main(environment: Result<Vec<Setting>, ThreadsRunning>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    // The service tells its story; a verb at a terminal only what it was asked, and what is wrong.
-    let level = if matches!(cli.verb, Verb::Run) { log::LevelFilter::Info } else { log::LevelFilter::Warn };
-    let filter = cli.global.log.clone().unwrap_or_else(|| logging::Filter::new(level));
-    if let Err(error) = logging::install(filter, Arc::new(SystemClock::new())) {
+    if let Err(error) = logging::install(cli.filter(), Arc::new(SystemClock::new())) {
         say_error(&error.to_string());
         return Exit::Failed;
     }
@@ -116,6 +131,17 @@ pub fn main(environment: Result<Vec<Setting>, ThreadsRunning>) -> Exit {
             }
             failure.exit
         }
+    }
+}
+
+impl Cli {
+    /// What is logged. A service tells its story; who asks one question wants its answer and what is wrong.
+    fn filter(&self) -> logging::Filter {
+        let level = match self.verb {
+            Verb::Run => log::LevelFilter::Info,
+            _ => log::LevelFilter::Warn,
+        };
+        self.global.log.clone().unwrap_or_else(|| logging::Filter::new(level))
     }
 }
 
@@ -160,6 +186,12 @@ fn say(line: impl std::fmt::Display) -> Outcome {
     })
 }
 
+/// Writes a line beside the results: to stderr, so that stdout stays what scripts read.
+fn note(line: impl std::fmt::Display) {
+    // Where stderr is gone nobody misses it.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn say_json(value: &impl serde::Serialize) -> Outcome {
     say(serde_json::to_string(value).map_err(Failure::failed)?)
 }
@@ -189,7 +221,7 @@ impl Global {
 
     /// The configuration; its warnings go to the log.
     fn load(&self) -> Result<Config, Failure> {
-        let config = config::load(&self.options()).map_err(Failure::config)?;
+        let config = config::load(&self.options())?;
         for warning in config.warnings.iter() {
             log::warn!("{warning}");
         }

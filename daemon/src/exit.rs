@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::config::Diagnostics;
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -57,6 +59,14 @@ impl Failure {
     /// Exit 78.
     pub fn config(message: impl fmt::Display) -> Self {
         Self::new(Exit::Config, message)
+    }
+}
+
+/// A refused configuration: how much is wrong, then each thing on lines of its own, so that editors find
+/// `file:line:col` at their beginning.
+impl From<Diagnostics> for Failure {
+    fn from(wrong: Diagnostics) -> Self {
+        Self::config(format!("the configuration is refused: {}\n{wrong}", wrong.summary()))
     }
 }
 

@@ -23,3 +23,4 @@ pub mod sinks;
 pub mod time_sync;
 pub mod usage;
 pub mod wire;
+pub mod words;

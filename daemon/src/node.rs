@@ -83,9 +83,8 @@ pub enum StartError {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match &error {
-            StartError::Labels(_)
-            | StartError::Camera(_, camera::StartError::Scene(_))
-            | StartError::Sink(_) => Exit::Config,
+            StartError::Labels(wrong) => return wrong.clone().into(),
+            StartError::Camera(_, camera::StartError::Scene(_)) | StartError::Sink(_) => Exit::Config,
             StartError::Ingest(_)
             | StartError::Runtime(_)
             | StartError::Model(_)

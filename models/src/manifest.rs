@@ -250,7 +250,8 @@ impl Manifest {
         let family = families::build(std::mem::take(&mut text.family)).map_err(|e| invalid(e.to_string()))?;
         text.check().map_err(invalid)?;
         let parent = path.parent().unwrap_or(Path::new("."));
-        let mut folders = vec![parent.to_owned(), parent.join("weights"), parent.join("../weights")];
+        let mut folders = vec![parent.to_owned(), parent.join("weights")];
+        folders.extend(parent.parent().map(|above| above.join("weights")));
         folders.extend(more.iter().flat_map(|folder| [folder.clone(), folder.join("weights")]));
         folders.extend(std::env::var_os("VEDETTE_DATA").map(|data| PathBuf::from(data).join("models")));
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();

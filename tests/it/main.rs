@@ -1,8 +1,11 @@
 //! The one integration binary: behaviour of the whole product against real peers.
 
+mod cli;
 mod mqtt;
-mod readme;
+mod replay;
 mod scenarios;
+mod sweep;
 mod testcam;
 mod tidy;
+mod vlc;
 mod wire;

@@ -176,6 +176,19 @@ pub fn make(kind: Kind, out: &Path) -> Result<(), ClipMakerError> {
     Ok(())
 }
 
+/// The footage itself, as `vtest.avi` in `folder`.
+pub fn footage_in(folder: &Path) -> Result<PathBuf, ClipMakerError> {
+    let out = folder.join("vtest.avi");
+    let io = |source| ClipMakerError::Io { what: out.display().to_string(), source };
+    match footage().ok_or(ClipMakerError::NoFootage)? {
+        Footage::Plain(path) => std::os::unix::fs::symlink(path, &out).map_err(io)?,
+        Footage::Gzip(path) => {
+            unpack(&path, folder)?.persist(&out).map_err(|e| io(e.error))?;
+        }
+    }
+    Ok(out)
+}
+
 enum Footage {
     Plain(PathBuf),
     Gzip(PathBuf),

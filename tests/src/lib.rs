@@ -1,10 +1,12 @@
 //! The test harness: real peers that tests start, command and stop.
 //!
 //! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
-//! subscribes to it ([`subscriber`]) and what is in between ([`proxy`]), and the judge of messages ([`schemas`]).
+//! subscribes to it ([`subscriber`]) and what is in between ([`proxy`]), the judge of messages ([`schemas`]), and the
+//! product itself as a process ([`binary`]).
 //! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
 #![forbid(unsafe_code)]
 
+pub mod binary;
 pub mod clips;
 pub mod mosquitto;
 pub mod proxy;

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{Global, say, say_json};
 use crate::config::{self, Level};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::words::count;
 
 pub(super) fn run(global: &Global) -> Outcome {
     let loaded = config::load(&global.options()).and_then(|config| {
@@ -25,9 +26,10 @@ pub(super) fn run(global: &Global) -> Outcome {
                 say(format!("warning: {warning}"))?;
             }
             say(format!(
-                "{}: ok: {}, configuration {}",
+                "{}: ok: {}, {}, configuration {}",
                 global.config.display(),
-                config.extent(),
+                count(config.cameras.len(), "camera"),
+                count(config.brokers.len(), "broker"),
                 config.hash
             ))
         }
@@ -36,7 +38,7 @@ pub(super) fn run(global: &Global) -> Outcome {
             say_json(&json!({ "ok": false, "errors": of(Level::Error), "warnings": of(Level::Warning) }))?;
             Err(Failure::new(Exit::Config, ""))
         }
-        Err(diagnostics) => Err(Failure::config(diagnostics)),
+        Err(diagnostics) => Err(diagnostics.into()),
     }
 }
 

@@ -128,8 +128,7 @@ fn configuration(arguments: &Arguments, child: Option<&DemoCamera>) -> Result<Co
     let text = format!(
         "[node]\nid = \"demo\"\n[broker.local]\nurl = \"embedded\"\n[camera.campus]\nurl = {url}\n{scene}{RULES}"
     );
-    let mut config =
-        config::from_text("demo.toml", &text, &config::Options::default()).map_err(Failure::config)?;
+    let mut config = config::from_text("demo.toml", &text, &config::Options::default())?;
     let login = match child {
         Some(child) => Some((child.user().to_owned(), child.password().clone())),
         None => arguments

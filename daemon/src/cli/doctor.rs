@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
 use crate::sinks::Address;
 use crate::time_sync;
+use crate::words::count;
 
 #[derive(Clone, Copy, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -89,12 +90,13 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
     }
     match config::load(&global.options()) {
         Ok(config) => {
-            findings.push(ok("configuration", config.extent()));
+            let text = [count(config.cameras.len(), "camera"), count(config.brokers.len(), "broker")];
+            findings.push(ok("configuration", text.join(", ")));
             findings.extend(config.warnings.iter().map(|w| warning("configuration", w)));
             Some(config)
         }
         Err(errors) => {
-            findings.push(missing("configuration", errors));
+            findings.push(missing("configuration", format!("refused: {}\n{errors}", errors.summary())));
             None
         }
     }
@@ -177,9 +179,14 @@ fn providers(detector: &Detector, findings: &mut Findings) {
 fn state(host: &Host, findings: &mut Findings) {
     let shown = host.state.display();
     let probe = host.state.join(".doctor");
+    let was_there = host.state.exists();
     let wrote = std::fs::create_dir_all(&host.state)
         .and_then(|()| std::fs::write(&probe, b""))
         .and_then(|()| std::fs::remove_file(&probe));
+    if !was_there {
+        // A look leaves nothing behind. Where it cannot be taken away, it has been in use since.
+        let _ = std::fs::remove_dir(&host.state);
+    }
     findings.push(match wrote {
         Ok(()) => ok("state", format!("{shown} can be written")),
         Err(error) => missing("state", format!("{shown} cannot be written: {error}; give --state DIR")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use vedette_core::{ClockSource, Name, Secret, SystemClock};
 use vedette_ingest::probe::{Probe, probe};
-use vedette_ingest::{Descriptions, Login, SourceConfig, Transport};
+use vedette_ingest::{Descriptions, Fault, FaultClass, Login, SourceConfig, Transport};
 
 use super::{Global, say, say_json};
 use crate::exit::{Failure, Outcome};
@@ -40,9 +40,28 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         transport: if arguments.transport == "udp" { Transport::Udp } else { Transport::Tcp },
         pipeline: None,
     };
-    let result =
-        probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET).map_err(Failure::failed)?;
+    let result = probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET)
+        .map_err(|f| failure(f, arguments))?;
     if global.json { say_json(&result) } else { print(&result) }
+}
+
+/// A fault with the remedy at hand here: options, not the configuration's keys.
+fn failure(mut fault: Fault, arguments: &Arguments) -> Failure {
+    let variable = &arguments.password_env;
+    match fault.class {
+        FaultClass::Auth if std::env::var_os(variable).is_none() => {
+            fault.remedy =
+                format!("give --user NAME, and the password in the environment variable {variable}");
+        }
+        FaultClass::Auth => {
+            fault.remedy = format!(
+                "correct --user and the password in {variable}; too many attempts lock some cameras for minutes"
+            );
+        }
+        FaultClass::Codec => fault.remedy = fault.remedy.replace("`transport = \"udp\"`", "--transport udp"),
+        _ => {}
+    }
+    Failure::failed(fault)
 }
 
 fn print(probe: &Probe) -> Outcome {

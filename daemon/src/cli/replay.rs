@@ -15,6 +15,7 @@ use crate::exit::{Failure, Outcome};
 use crate::node::{Host, open_detector};
 use crate::replay::{Replay, Summary, Watch};
 use crate::wire::{self, ModelStamp, Stamp};
+use crate::words::count;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -50,7 +51,7 @@ impl Bench {
         let detector = open_detector(&config.inference, &host)?;
         let wrong = config.check_labels(detector.labels());
         if wrong.has_errors() {
-            return Err(Failure::config(wrong));
+            return Err(wrong.into());
         }
         Ok(Self { config, camera, detector, descriptions, start })
     }
@@ -136,12 +137,12 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         seq = printer.seq;
         bar.finish_and_clear();
         note(format!(
-            "{}: {:.1} s, {} of {} frames analysed, {} events",
+            "{}: {:.1} s, {} of {} frames analysed, {}",
             file.display(),
             summary.seconds,
             summary.analysed,
             summary.decoded,
-            summary.events
+            count(usize::try_from(summary.events).unwrap_or(usize::MAX), "event")
         ));
     }
     Ok(())

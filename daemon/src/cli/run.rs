@@ -13,6 +13,7 @@ use crate::config;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, Node};
 use crate::service::Service;
+use crate::words::count;
 
 /// A stop takes at most so long (systemd allows 20 s).
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -80,10 +81,11 @@ fn signals() -> Result<Inbox<i32>, Failure> {
 fn log_start(node: &Node) {
     let config = node.config();
     log::info!(
-        "vedette {} on node {}: {}, configuration {}",
+        "vedette {} on node {}: {}, {}, configuration {}",
         env!("CARGO_PKG_VERSION"),
         config.node.id,
-        config.extent(),
+        count(config.cameras.len(), "camera"),
+        count(config.brokers.len(), "broker"),
         config.hash
     );
     for share in node.providers() {

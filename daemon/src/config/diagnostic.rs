@@ -173,6 +173,15 @@ impl Diagnostics {
         self.0.iter().filter(|d| d.level == Level::Error)
     }
 
+    /// How much is wrong: `2 errors, 1 warning`; `no errors` where there is nothing.
+    pub fn summary(&self) -> String {
+        let errors = self.errors().count();
+        let count = |n: usize, what: &str| (n > 0).then(|| crate::words::count(n, what));
+        let parts = [count(errors, "error"), count(self.0.len() - errors, "warning")];
+        let text = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if text.is_empty() { "no errors".to_owned() } else { text }
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

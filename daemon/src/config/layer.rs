@@ -84,6 +84,7 @@ impl Layer {
         // Recovery stumbles more than once over one mistake; the first word on a line is the useful one.
         found.sort_by_key(|d| (d.line, d.column));
         found.dedup_by_key(|d| d.line);
+        explain_duplicates(&mut found, text);
         match toml::Table::deserialize(toml::Deserializer::from(root)) {
             Ok(table) => layer.table = table,
             Err(e) if found.is_empty() => found.push(layer.syntax_error(e.message(), e.span())),
@@ -164,6 +165,29 @@ impl Layer {
     pub(super) fn names(&self, diagnostic: &Diagnostic) -> bool {
         self.file == diagnostic.file
     }
+}
+
+/// Says what to do about what stands twice. The keys of a table that stands twice are not said one by one.
+fn explain_duplicates(found: &mut Vec<Diagnostic>, text: &str) {
+    const DUPLICATE: &str = "duplicate key";
+    let lines: Vec<&str> = text.lines().collect();
+    let is_header = |line: usize| lines.get(line - 1).is_some_and(|l| l.trim_start().starts_with('['));
+    let mut twice = None;
+    found.retain_mut(|d| {
+        let Some(line) = d.line.filter(|_| d.message == DUPLICATE) else { return true };
+        if twice.is_some_and(|header| !(header + 1..=line).any(is_header)) {
+            return false;
+        }
+        let header = is_header(line);
+        twice = header.then_some(line);
+        let advice = if header {
+            "this table stands further up already; give it another name, or make one of both"
+        } else {
+            "it stands further up already; take one away"
+        };
+        d.message = format!("{DUPLICATE}: {advice}");
+        true
+    });
 }
 
 /// Keys whose values never appear in a message: `password`, and what somebody may write instead of it.

@@ -1,5 +1,8 @@
 //! How a diagnostic speaks: did-you-mean, lists of what there is, serde's messages in plain words.
 
+/// More words than this bury a guess, such as the 80 classes of COCO.
+const SCREEN: usize = 20;
+
 /// How alike two words must be for "did you mean" (Jaro-Winkler, 0..1).
 const ALIKE: f64 = 0.8;
 
@@ -28,6 +31,9 @@ pub(super) fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Cl
         return String::new();
     }
     let guess = nearest(word, known).map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
+    if !guess.is_empty() && all.len() > SCREEN {
+        return guess;
+    }
     format!("{guess} (there {}: {})", if all.len() == 1 { "is" } else { "are" }, all.join(", "))
 }
 
@@ -100,5 +106,9 @@ mod tests {
         assert_eq!(hint("yrad", ["yard", "door"]), "; did you mean `yard`? (there are: yard, door)");
         assert_eq!(hint("x", ["yard"]), " (there is: yard)");
         assert_eq!(hint("x", []), "");
+        let many: Vec<String> = (0..80).map(|n| format!("class-{n}")).chain(["person".to_owned()]).collect();
+        let many = || many.iter().map(String::as_str);
+        assert_eq!(hint("persn", many()), "; did you mean `person`?");
+        assert!(hint("zebra", many()).ends_with("class-79, person)"));
     }
 }

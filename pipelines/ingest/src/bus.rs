@@ -110,6 +110,15 @@ pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: S
     Fault::new(class, what, remedy)
 }
 
+/// A host name that has no address. It may have one again soon: of the link, as a connection that nobody takes.
+pub(crate) fn unresolved(target: &Target) -> Fault {
+    Fault::new(
+        FaultClass::Refused,
+        format!("{}: the name `{}` has no address", target.shown, target.host),
+        "check its spelling and this machine's DNS",
+    )
+}
+
 /// What does not fit, and what would.
 fn codec_words(target: &Target, detail: &str, seen: Seen) -> (String, String) {
     let at = &target.shown;

@@ -292,8 +292,9 @@ fn package_of(element: &str) -> Option<&'static str> {
         "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" => "gstreamer1.0-plugins-good",
         _ if element.starts_with("rtp") || element.starts_with("v4l2") => "gstreamer1.0-plugins-good",
         "h264parse" | "h265parse" | "jpegparse" | "openh264dec" => "gstreamer1.0-plugins-bad",
-        _ if element.starts_with("va") || element.starts_with("nv") => "gstreamer1.0-plugins-bad",
+        // The old VA-API elements have a package of their own; `va` is the new ones' beginning, and theirs too.
         _ if element.starts_with("vaapi") => "gstreamer1.0-vaapi",
+        _ if element.starts_with("va") || element.starts_with("nv") => "gstreamer1.0-plugins-bad",
         _ if element.starts_with("av") => "gstreamer1.0-libav",
         _ => return None,
     })

@@ -33,6 +33,11 @@ pub enum Login {
     Digest,
 }
 
+/// Whether a host's name has an address.
+pub(crate) fn has_address(host: &str, port: u16) -> bool {
+    (host, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.next().is_some())
+}
+
 /// Why `rtsps` cannot be spoken with a peer that can be connected to; `None` where it cannot be connected to.
 pub(crate) fn tls_reason(host: &str, port: u16, budget: Duration) -> Option<String> {
     let stream = connect(host, port, budget).ok()?;

@@ -14,7 +14,7 @@ use gstreamer::prelude::*;
 use vedette_core::{CameraId, Clock};
 
 use crate::assemble::Plan;
-use crate::bus::{Seen, classify, fault_of};
+use crate::bus::{Seen, classify, fault_of, unresolved};
 use crate::source::Target;
 use crate::{Descriptions, Fault, FaultClass, Item, Packet, SourceConfig, handshake};
 
@@ -189,7 +189,7 @@ fn on_message(message: &gst::Message, shared: &Arc<Shared>) {
             let debug = error.debug().unwrap_or_default();
             let class = classify(&error.error(), &debug, shared.seen());
             let text = error.error().message().to_owned();
-            if class == FaultClass::Refused && shared.target.tls {
+            if class == FaultClass::Refused && shared.target.wants_a_closer_look() {
                 explain_refusal(shared, text);
             } else if class == FaultClass::Codec && !shared.seen().video {
                 let offered = shared.offered.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
@@ -209,13 +209,20 @@ fn on_message(message: &gst::Message, shared: &Arc<Shared>) {
     }
 }
 
-/// `rtspsrc` reports a certificate that is not trusted as a refused connection: an own handshake tells them apart,
-/// on a thread of its own since it waits for the network.
+/// `rtspsrc` reports a name without an address and a certificate that is not trusted as a refused connection: a look
+/// of our own tells them apart, on a thread of its own since it waits for the network.
 fn explain_refusal(shared: &Arc<Shared>, text: String) {
     let worker = Arc::clone(shared);
-    let spawned = std::thread::Builder::new().name(format!("tls-{}", shared.camera)).spawn(move || {
+    let spawned = std::thread::Builder::new().name(format!("look-{}", shared.camera)).spawn(move || {
         let target = &worker.target;
-        match handshake::tls_reason(&target.host, target.port, handshake::BUDGET) {
+        if !handshake::has_address(&target.host, target.port) {
+            return worker.end(unresolved(target));
+        }
+        match target
+            .tls
+            .then(|| handshake::tls_reason(&target.host, target.port, handshake::BUDGET))
+            .flatten()
+        {
             Some(reason) => worker.end_as(FaultClass::Tls, &reason),
             None => worker.end_as(FaultClass::Refused, &text),
         }

@@ -124,6 +124,13 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Whether a refused connection may have a reason that `rtspsrc` does not tell: a name without an address, TLS.
+    pub(crate) fn wants_a_closer_look(&self) -> bool {
+        self.tls || self.host.parse::<std::net::IpAddr>().is_err()
+    }
+}
+
 /// Undoes `%41`; leaves what is no escape as it stands.
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());

@@ -13,6 +13,7 @@ use std::time::Duration;
 use vedette_core::Secret;
 
 use super::server::Auth;
+use crate::binary::{NotBuilt, beside_this};
 
 /// The environment variable in which the password is handed over: not visible in `ps`.
 const PASSWORD: &str = "TESTCAM_PASSWORD";
@@ -23,8 +24,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum HarnessError {
     /// The binary was not found beside this one.
-    #[error("testcam is not beside {0}; build it with `cargo build -p vedette-tests`")]
-    NotBuilt(PathBuf),
+    #[error(transparent)]
+    NotBuilt(#[from] NotBuilt),
     /// The child could not be started or spoken to.
     #[error("testcam {what}: {source}")]
     Io {
@@ -116,7 +117,7 @@ pub struct TestCam {
 impl TestCam {
     /// Starts a camera and waits until it listens.
     pub fn start(options: Options) -> Result<Self, HarnessError> {
-        let binary = options.binary.clone().map_or_else(beside_this, Ok)?;
+        let binary = options.binary.clone().map_or_else(|| beside_this("testcam"), Ok)?;
         let (child, ready) = launch(&binary, &options)?;
         Ok(Self { options, child, ready })
     }
@@ -184,7 +185,7 @@ impl TestCam {
     /// Starts another process on the port of a killed one.
     pub fn start_again(&mut self) -> Result<(), HarnessError> {
         self.options.port = self.ready.rtsp_port;
-        let binary = self.options.binary.clone().map_or_else(beside_this, Ok)?;
+        let binary = self.options.binary.clone().map_or_else(|| beside_this("testcam"), Ok)?;
         (self.child, self.ready) = launch(&binary, &self.options)?;
         Ok(())
     }
@@ -243,16 +244,4 @@ fn launch(binary: &Path, options: &Options) -> Result<(Child, Ready), HarnessErr
             Err(error)
         }
     }
-}
-
-/// Integration tests run from `target/debug/deps`, the product from `target/debug`: the binary is beside or above.
-fn beside_this() -> Result<PathBuf, HarnessError> {
-    let this = std::env::current_exe()
-        .map_err(|source| HarnessError::Io { what: "path of this executable".into(), source })?;
-    this.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("testcam"))
-        .find(|path| path.is_file())
-        .ok_or(HarnessError::NotBuilt(this))
 }
