@@ -86,7 +86,7 @@ impl Options {
 }
 
 /// What the daemon runs by. Checked: every reference in it holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// This appliance.
     pub node: Node,
