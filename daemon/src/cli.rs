@@ -171,12 +171,6 @@ fn say_error(message: &str) {
     let _ = writeln!(std::io::stderr(), "{mark} {message}");
 }
 
-/// A remark beside the results: to stderr, so that scripts read results alone.
-fn note(line: impl std::fmt::Display) {
-    // As with errors: without stderr there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 /// Writes a line to stdout. A reader that went away (`| head`) ends the verb quietly.
 fn say(line: impl std::fmt::Display) -> Outcome {
     let mut out = std::io::stdout().lock();

@@ -105,12 +105,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// How many of what, for people: "1 camera, 2 brokers".
-    pub fn extent(&self) -> String {
-        let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        format!("{}, {}", counted(self.cameras.len(), "camera"), counted(self.brokers.len(), "broker"))
-    }
-
     /// Whether every class that a rule names is one that the model has; located as all diagnostics are. Apart from
     /// [`load()`], since labels are known only once the model's manifest was read.
     pub fn check_labels(&self, labels: &[Class]) -> Diagnostics {
