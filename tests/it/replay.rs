@@ -17,7 +17,7 @@ fn with_footage() -> Option<TempDir> {
     match footage_in(folder.path()) {
         Ok(_) => Some(folder),
         Err(error @ ClipMakerError::NoFootage) => {
-            eprintln!("skipped: {error}");
+            println!("skipped: {error}");
             None
         }
         Err(error) => panic!("{error}"),

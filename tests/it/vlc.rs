@@ -30,7 +30,7 @@ impl Vlc {
     fn start() -> Option<Self> {
         let installed = |name: &str| Path::new("/usr/bin").join(name).is_file();
         if !installed("cvlc") || !installed("setpriv") {
-            eprintln!("skipped: no VLC: apt-get install vlc-bin vlc-plugin-base util-linux");
+            println!("skipped: no VLC: apt-get install vlc-bin vlc-plugin-base util-linux");
             return None;
         }
         let clip = small_clip(Kind::H264).expect("ffmpeg makes clips");

@@ -8,7 +8,7 @@ use vedette_ingest::Descriptions;
 use vedette_models::{Detector, Runtime};
 
 use super::{Global, say, say_json};
-use crate::config::{self, Config, Inference};
+use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
 use crate::sinks::Address;
@@ -32,6 +32,8 @@ struct Finding {
 
 type Findings = Vec<Finding>;
 
+const CONFIGURATION: &str = "configuration";
+
 fn ok(check: &'static str, text: impl std::fmt::Display) -> Finding {
     Finding { check, verdict: Verdict::Ok, text: format!("{text}") }
 }
@@ -49,7 +51,7 @@ pub(super) fn run(global: &Global) -> Outcome {
     let mut findings = Findings::new();
     let config = configuration(global, &mut findings);
     gstreamer(&host, &mut findings);
-    inference(config.as_ref().map(|c| &c.inference), &host, &mut findings);
+    inference(config.as_ref(), &host, &mut findings);
     state(&host, &mut findings);
     clock(&mut findings);
     for broker in config.iter().flat_map(|c| c.brokers.values()) {
@@ -72,10 +74,14 @@ fn report(global: &Global, findings: &[Finding]) -> Outcome {
         }
     }
     if findings.iter().any(|f| f.verdict == Verdict::Missing) {
-        return Err(Failure::new(
-            Exit::Unavailable,
-            if global.json { "" } else { "something that the daemon needs is missing" },
-        ));
+        let absent = |f: &&Finding| f.verdict == Verdict::Missing;
+        let only_refused = findings.iter().filter(absent).all(|f| f.check == CONFIGURATION);
+        let (exit, words) = if only_refused {
+            (Exit::Config, "the configuration is refused")
+        } else {
+            (Exit::Unavailable, "something that the daemon needs is missing")
+        };
+        return Err(Failure::new(exit, if global.json { "" } else { words }));
     }
     Ok(())
 }
@@ -83,7 +89,7 @@ fn report(global: &Global, findings: &[Finding]) -> Outcome {
 fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
     if !global.config.exists() {
         findings.push(warning(
-            "configuration",
+            CONFIGURATION,
             format!("{} does not exist; defaults are used", global.config.display()),
         ));
         return None;
@@ -91,12 +97,12 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
     match config::load(&global.options()) {
         Ok(config) => {
             let text = [count(config.cameras.len(), "camera"), count(config.brokers.len(), "broker")];
-            findings.push(ok("configuration", text.join(", ")));
-            findings.extend(config.warnings.iter().map(|w| warning("configuration", w)));
+            findings.push(ok(CONFIGURATION, text.join(", ")));
+            findings.extend(config.warnings.iter().map(|w| warning(CONFIGURATION, w)));
             Some(config)
         }
         Err(errors) => {
-            findings.push(missing("configuration", format!("refused: {}\n{errors}", errors.summary())));
+            findings.push(missing(CONFIGURATION, format!("refused: {}\n{errors}", errors.summary())));
             None
         }
     }
@@ -128,10 +134,10 @@ fn gstreamer(host: &Host, findings: &mut Findings) {
     }
 }
 
-fn inference(config: Option<&Inference>, host: &Host, findings: &mut Findings) {
-    let default = config::from_text("defaults", "", &config::Options::default()).map(|c| c.inference);
+fn inference(config: Option<&Config>, host: &Host, findings: &mut Findings) {
+    let default = config::from_text("defaults", "", &config::Options::default());
     let Some(config) = config.or(default.as_ref().ok()) else { return };
-    match Runtime::load(config.library.as_deref(), &runtime_folders()) {
+    match Runtime::load(config.inference.library.as_deref(), &runtime_folders()) {
         Ok(runtime) => {
             findings.push(ok(
                 "onnxruntime",
