@@ -1,7 +1,7 @@
 //! One camera: its thread, from packets to events.
 //!
 //! Owns: the thread `cam-<id>`, supervision and back-off, which frames are analysed, and the camera's status. Does
-//! not know: GStreamer elements, sessions, topics, bytes. [`run`] supervises; [`session::run_once`] is straight-line
+//! not know: GStreamer elements, sessions, topics, bytes. `run` supervises; `session::run_once` is straight-line
 //! and the one function to read.
 
 mod analyst;
@@ -178,7 +178,7 @@ fn run(mut camera: Camera) {
         camera.counters.reconnects.one();
     }
     camera.analyst.close(EndedBy::Restart);
-    camera.report.set(CameraState::Stopped, None);
+    camera.report.set(CameraState::Stopped, Some("the daemon stops".to_owned()));
 }
 
 impl Camera {

@@ -86,7 +86,7 @@ impl Options {
 }
 
 /// What the daemon runs by. Checked: every reference in it holds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// This appliance.
     pub node: Node,
@@ -106,7 +106,7 @@ pub struct Config {
 
 impl Config {
     /// Whether every class that a rule names is one that the model has; located as all diagnostics are. Apart from
-    /// [`load`], since labels are known only once the model's manifest was read.
+    /// [`load()`], since labels are known only once the model's manifest was read.
     pub fn check_labels(&self, labels: &[Class]) -> Diagnostics {
         load::check_labels(self, labels)
     }

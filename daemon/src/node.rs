@@ -130,6 +130,17 @@ pub fn open_detector(config: &config::Inference, host: &Host) -> Result<Detector
     Ok(Detector::open(runtime, &manifest, &options)?)
 }
 
+/// What [`Node::build`] would refuse of a configuration, as far as it can be told without opening anything: a reload
+/// asks before it stops what runs.
+///
+/// # Errors
+/// An unknown model, or classes that it does not know.
+pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
+    let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
+    let wrong = config.check_labels(manifest.labels());
+    if wrong.has_errors() { Err(StartError::Labels(wrong)) } else { Ok(()) }
+}
+
 /// Which provider ran which share of the model, for the status topic.
 fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
     let model = detector.name();

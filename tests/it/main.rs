@@ -2,6 +2,7 @@
 
 mod cli;
 mod mqtt;
+mod readme;
 mod replay;
 mod scenarios;
 mod sweep;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
-use vedette_analysis::{Lost, Observation, Outcome, Scene, SceneConfig};
+use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene, SceneConfig};
 use vedette_core::{Answer, AnswerValue, EndedBy, Frame, IncidentIds, Moment, View};
 use vedette_ingest::{Packet, TimeLine};
 
@@ -32,6 +32,8 @@ pub(super) struct Analyst {
     in_flight: bool,
     waiting: Option<Frame>,
     answers: Vec<Answer>,
+    /// The rules' states as they were last told to the brokers.
+    told: Vec<RuleState>,
     reply_to: Sender<Reply>,
     replies: Inbox<Reply>,
 }
@@ -55,6 +57,7 @@ impl Analyst {
             in_flight: false,
             waiting: None,
             answers: Vec::new(),
+            told: Vec::new(),
             reply_to,
             replies,
         })
@@ -195,8 +198,7 @@ impl Analyst {
         }
     }
 
-    fn deliver(&self, outcome: Outcome) {
-        let changed = !outcome.events.is_empty();
+    fn deliver(&mut self, outcome: Outcome) {
         for event in outcome.events {
             let latency = self.age_of(event.captured);
             let id = event.id;
@@ -208,19 +210,27 @@ impl Analyst {
                 }
             }
         }
-        if changed {
-            for state in self.scene.states() {
-                self.deps.latest.put(&StateUpdate {
-                    camera: self.config.id.clone(),
-                    rule: state.rule,
-                    active: state.active,
-                    value: state.value,
-                    unit: state.unit,
-                    since: state.since.map(|m| m.wall),
-                    armed: state.armed,
-                });
-            }
+        self.tell_states();
+    }
+
+    /// The rules' retained topics, also of rules to which nothing has happened: whether they are armed is news too.
+    fn tell_states(&mut self) {
+        let states = self.scene.states();
+        if states == self.told {
+            return;
         }
+        for state in &states {
+            self.deps.latest.put(&StateUpdate {
+                camera: self.config.id.clone(),
+                rule: state.rule.clone(),
+                active: state.active,
+                value: state.value,
+                unit: state.unit,
+                since: state.since.map(|m| m.wall),
+                armed: state.armed,
+            });
+        }
+        self.told = states;
     }
 }
 

@@ -18,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vedette_core::Secret;
 
-use super::{Global, say};
+use super::{Global, note, say};
 use crate::config::{self, Config};
 use crate::exit::{Failure, Outcome};
 use crate::node::{Host, Node};
@@ -185,7 +185,7 @@ fn watch(
     outcome?;
     if arguments.jsonl {
         let text = summary.iter().map(|(k, v)| format!("{k}: {v}")).collect::<Vec<_>>().join("; ");
-        log::info!("{text}");
+        note(text);
         return Ok(());
     }
     say("")?;

@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use super::Global;
 use crate::config;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::node::{Host, Node};
+use crate::node::{self, Host, Node};
 use crate::service::Service;
 use crate::words::count;
 
@@ -27,19 +27,19 @@ enum End {
 }
 
 pub(super) fn run(global: &Global) -> Outcome {
-    let mut config = global.load()?;
+    let config = global.load()?;
     let host = global.host()?;
     let signals = signals()?;
     let mut service = Service::from_environment(&*host.clock);
+    let mut node = Node::build(config, host.clone())?;
     loop {
-        let node = Node::build(config, host.clone())?;
         log_start(&node);
         service.ready(&node.status_line());
-        let (node, end) = watch(global, node, &host, &signals, &mut service);
+        let (ended, end) = watch(global, node, &host, &signals, &mut service);
         match end {
             End::Stop => {
                 service.stopping(STOP_WITHIN);
-                let clean = node.stop(STOP_WITHIN);
+                let clean = ended.stop(STOP_WITHIN);
                 log::info!("stopped");
                 return if clean {
                     Ok(())
@@ -49,10 +49,26 @@ pub(super) fn run(global: &Global) -> Outcome {
             }
             End::Reload(next) => {
                 service.reloading();
-                node.stop(STOP_WITHIN);
-                config = *next;
-                log::info!("reloaded: configuration {}", config.hash);
+                node = rebuild(ended, *next, &host)?;
             }
+        }
+    }
+}
+
+/// The node of another configuration; the one before where that does not start (a file of certificates that is not
+/// there, a port that is taken: seen only when it is opened).
+fn rebuild(running: Node, next: config::Config, host: &Host) -> Result<Node, Failure> {
+    let before = running.config().clone();
+    running.stop(STOP_WITHIN);
+    let hash = next.hash.clone();
+    match Node::build(next, host.clone()) {
+        Ok(node) => {
+            log::info!("reloaded: configuration {hash}");
+            Ok(node)
+        }
+        Err(error) => {
+            log::error!("reload refused, the configuration before runs again:\n{error}");
+            Ok(Node::build(before, host.clone())?)
         }
     }
 }
@@ -112,7 +128,7 @@ fn watch(
     loop {
         select! {
             recv(signals) -> signal => match signal {
-                Ok(SIGHUP) => if let Some(next) = reloaded(global) { return (node, End::Reload(next)) },
+                Ok(SIGHUP) => if let Some(next) = reloaded(global, host) { return (node, End::Reload(next)) },
                 _ => return (node, End::Stop),
             },
             recv(ticks) -> _ => {
@@ -129,8 +145,12 @@ fn watch(
 }
 
 /// The configuration as it is now; a bad one changes nothing.
-fn reloaded(global: &Global) -> Option<Box<config::Config>> {
-    match global.load() {
+fn reloaded(global: &Global, host: &Host) -> Option<Box<config::Config>> {
+    let loaded = global.load().and_then(|config| {
+        node::judge(&config, host)?;
+        Ok(config)
+    });
+    match loaded {
         Ok(config) => Some(Box::new(config)),
         Err(failure) => {
             log::error!("reload refused, the running configuration stays:\n{}", failure.message);

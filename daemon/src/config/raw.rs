@@ -187,7 +187,7 @@ impl Transport {
 #[serde(default)]
 #[schemars(rename = "Camera")]
 pub(super) struct RawCamera {
-    /// `rtsp://HOST[:554]/PATH`, `rtsps://…` or `file:///…`: the stream that is analysed. Needed.
+    /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed. Needed.
     pub(super) url: Option<String>,
     /// User name. Its place is `vedette.secrets`.
     pub(super) user: Option<String>,

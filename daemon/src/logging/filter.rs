@@ -4,6 +4,10 @@ use std::str::FromStr;
 
 use log::LevelFilter;
 
+/// Libraries whose spans come through as errors, one or two for each message (rumqttd opens every span at that level):
+/// silent unless named. What goes wrong in the embedded broker is logged by its supervisor.
+const MUTED: [&str; 2] = ["rumqttd", "tracing"];
+
 /// Levels by target. A bare level is for Vedette's own crates; libraries are held at `warn` unless named, since
 /// their `info` is noise to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +39,11 @@ impl Filter {
         let lies_in = |name: &str| {
             target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
+        let muted = MUTED.iter().any(|name| lies_in(name));
+        let library = if muted { LevelFilter::Off } else { LevelFilter::Warn };
         let named = self.named.iter().filter(|(name, _)| lies_in(name)).max_by_key(|(name, _)| name.len());
         let own = target == "vedette" || target.starts_with("vedette_") || target.starts_with("vedette::");
-        named
-            .map_or_else(|| if own { self.own } else { self.own.min(LevelFilter::Warn) }, |(_, level)| *level)
+        named.map_or_else(|| if own { self.own } else { self.own.min(library) }, |(_, level)| *level)
     }
 }
 
@@ -77,6 +82,8 @@ mod tests {
             Case("", "vedette::run", LevelFilter::Info),
             Case("", "rumqttc", LevelFilter::Warn),
             Case("error", "rumqttc", LevelFilter::Error),
+            Case("debug", "rumqttd::router", LevelFilter::Off),
+            Case("info,rumqttd=warn", "rumqttd::router", LevelFilter::Warn),
             Case("debug", "ort::session", LevelFilter::Warn),
             Case("info,vedette_ingest=debug", "vedette_ingest::rtsp", LevelFilter::Debug),
             Case("info,vedette-ingest=debug", "vedette_ingest", LevelFilter::Debug),

@@ -227,8 +227,8 @@ fn advice(probe: &Probe) -> Vec<String> {
     let measured = &probe.measured;
     if probe.height > SUBSTREAM_LINES {
         say(format!(
-            "give the camera's substream (640x360 or so) as `url` and this one as `main_url`: {}x{} costs about ten \
-             times as much to decode",
+            "give the camera's substream (640x360 or so) as `url` instead of this one: {}x{} costs about ten times \
+             as much to decode",
             probe.width, probe.height
         ));
     }
@@ -340,7 +340,7 @@ mod tests {
             advice: Vec::new(),
         };
         let all = advice(&probe).join("\n");
-        for word in ["main_url", "8.0 s", "VBR", "B-frames", "NTP", "digest"] {
+        for word in ["substream", "8.0 s", "VBR", "B-frames", "NTP", "digest"] {
             assert!(all.contains(word), "{word} in {all}");
         }
         probe.measured = measure(&samples(|n| 800 + n * 20), None);

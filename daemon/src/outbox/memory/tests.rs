@@ -1,3 +1,5 @@
+//! A model of the outbox, and crashes of it.
+
 use std::fs;
 
 use jiff::Timestamp;

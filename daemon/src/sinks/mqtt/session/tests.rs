@@ -1,3 +1,5 @@
+//! The session's state machine, without a network.
+
 use std::sync::Mutex;
 
 use jiff::Timestamp;
