@@ -161,12 +161,13 @@ fn dispatch(cli: &Cli) -> Outcome {
     }
 }
 
+/// Whether colours are wanted there (no-color.org).
+fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 fn say_error(message: &str) {
-    let mark = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        "\x1b[1;31merror:\x1b[0m"
-    } else {
-        "error:"
-    };
+    let mark = if colours(&std::io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     // Where even stderr is gone there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "{mark} {message}");
 }

@@ -1,6 +1,6 @@
 //! Words that output for people is made of.
 //!
-//! Owns: numbers in front of nouns. Does not know: who says what.
+//! Owns: numbers in front of nouns, columns. Does not know: who says what.
 
 /// `1 camera`, `2 cameras`, `no cameras`; for nouns that take an s.
 pub fn count(n: usize, noun: &str) -> String {
@@ -11,9 +11,31 @@ pub fn count(n: usize, noun: &str) -> String {
     }
 }
 
+/// Lines of a table, each column as wide as its widest word and two blanks apart.
+pub fn columns<const N: usize>(rows: Vec<[String; N]>) -> Vec<String> {
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, word) in widths.iter_mut().zip(row) {
+            *width = (*width).max(word.chars().count());
+        }
+    }
+    let line = |row: [String; N]| {
+        let padded: Vec<String> =
+            row.iter().zip(widths).map(|(word, width)| format!("{word:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    rows.into_iter().map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let rows = vec![["a", "bb"].map(str::to_owned), ["ccc", ""].map(str::to_owned)];
+        assert_eq!(columns(rows), ["a    bb", "ccc"]);
+    }
 
     #[test]
     fn nouns_follow_their_numbers() {

@@ -108,6 +108,28 @@ fn versions_are_those_of_what_is_loaded() {
     assert_eq!((plain.err.as_str(), version.err.as_str()), ("", ""), "results alone, nothing else");
 }
 
+/// Elsewhere no run prints colours, which the harness asserts.
+#[test]
+fn a_terminal_gets_colours_unless_they_are_unwanted() {
+    let binary = beside_this("vedette").expect("built");
+    let on_terminal = |unwanted: &str| {
+        let folder = folder();
+        let line = format!("{} check --config nowhere", binary.display());
+        let out = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(folder.path())
+            .env("NO_COLOR", unwanted)
+            .stdin(Stdio::null())
+            .output()
+            .expect("script gives a terminal");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let coloured = on_terminal("");
+    assert!(coloured.contains("\x1b[1;31merror:\x1b[0m the configuration is refused"), "{coloured}");
+    let plain = on_terminal("1");
+    assert!(plain.contains("error: the configuration is refused") && !plain.contains('\x1b'), "{plain}");
+}
+
 /// A reader that has seen enough (`| head -1`) is no failure.
 #[test]
 fn a_closed_pipe_ends_a_verb_quietly() {
@@ -117,7 +139,7 @@ fn a_closed_pipe_ends_a_verb_quietly() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("starts");
-    // Closed before a byte is read: the schema is longer than a pipe holds nothing of.
+    // Closed before the first byte can be written.
     drop(child.stdout.take());
     let mut err = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut err).expect("text");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vedette_tests::binary::Vedette;
 use vedette_tests::clips::{ClipMakerError, footage_in};
-use vedette_tests::schemas;
+use vedette_tests::{schemas, skipped};
 
 use crate::cli::{folder, root};
 
@@ -17,7 +17,7 @@ fn with_footage() -> Option<TempDir> {
     match footage_in(folder.path()) {
         Ok(_) => Some(folder),
         Err(error @ ClipMakerError::NoFootage) => {
-            println!("skipped: {error}");
+            skipped(error);
             None
         }
         Err(error) => panic!("{error}"),

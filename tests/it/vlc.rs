@@ -12,6 +12,7 @@ use vedette_ingest::{
     Decoder, Descriptions, FaultClass, Item, Masks, Packet, Receiver, SourceConfig, Transport, open_decoder,
 };
 use vedette_tests::clips::{Kind, small_clip};
+use vedette_tests::skipped;
 
 use crate::cli::{folder, root};
 
@@ -30,7 +31,7 @@ impl Vlc {
     fn start() -> Option<Self> {
         let installed = |name: &str| Path::new("/usr/bin").join(name).is_file();
         if !installed("cvlc") || !installed("setpriv") {
-            println!("skipped: no VLC: apt-get install vlc-bin vlc-plugin-base util-linux");
+            skipped("no VLC: apt-get install vlc-bin vlc-plugin-base util-linux");
             return None;
         }
         let clip = small_clip(Kind::H264).expect("ffmpeg makes clips");

@@ -7,7 +7,7 @@ use serde::Serialize;
 use vedette_ingest::Descriptions;
 use vedette_models::{Detector, Runtime};
 
-use super::{Global, say, say_json};
+use super::{Global, colours, say, say_json};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
@@ -15,12 +15,14 @@ use crate::sinks::Address;
 use crate::time_sync;
 use crate::words::count;
 
+const CONFIGURATION: &str = "configuration";
+
 #[derive(Clone, Copy, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Ok,
     Warning,
-    Missing,
+    Failed,
 }
 
 #[derive(Serialize)]
@@ -32,8 +34,6 @@ struct Finding {
 
 type Findings = Vec<Finding>;
 
-const CONFIGURATION: &str = "configuration";
-
 fn ok(check: &'static str, text: impl std::fmt::Display) -> Finding {
     Finding { check, verdict: Verdict::Ok, text: format!("{text}") }
 }
@@ -42,8 +42,8 @@ fn warning(check: &'static str, text: impl std::fmt::Display) -> Finding {
     Finding { check, verdict: Verdict::Warning, text: format!("{text}") }
 }
 
-fn missing(check: &'static str, text: impl std::fmt::Display) -> Finding {
-    Finding { check, verdict: Verdict::Missing, text: format!("{text}") }
+fn failed(check: &'static str, text: impl std::fmt::Display) -> Finding {
+    Finding { check, verdict: Verdict::Failed, text: format!("{text}") }
 }
 
 pub(super) fn run(global: &Global) -> Outcome {
@@ -64,26 +64,28 @@ fn report(global: &Global, findings: &[Finding]) -> Outcome {
     if global.json {
         say_json(&findings)?;
     } else {
-        for f in findings {
-            let mark = match f.verdict {
-                Verdict::Ok => "ok     ",
-                Verdict::Warning => "warning",
-                Verdict::Missing => "MISSING",
-            };
-            say(format!("{mark}  {:<14} {}", f.check, f.text.replace('\n', "\n                        ")))?;
-        }
+        findings.iter().try_for_each(|f| say(line(f, colours(&std::io::stdout()))))?;
     }
-    if findings.iter().any(|f| f.verdict == Verdict::Missing) {
-        let absent = |f: &&Finding| f.verdict == Verdict::Missing;
-        let only_refused = findings.iter().filter(absent).all(|f| f.check == CONFIGURATION);
-        let (exit, words) = if only_refused {
-            (Exit::Config, "the configuration is refused")
-        } else {
-            (Exit::Unavailable, "something that the daemon needs is missing")
-        };
-        return Err(Failure::new(exit, if global.json { "" } else { words }));
+    let failed: Vec<_> = findings.iter().filter(|f| f.verdict == Verdict::Failed).map(|f| f.check).collect();
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    // A configuration that is refused is nothing to install.
+    let exit = if failed == [CONFIGURATION] { Exit::Config } else { Exit::Unavailable };
+    let message = format!("the daemon cannot start: {}", failed.join(", "));
+    Err(Failure::new(exit, if global.json { "" } else { &message }))
+}
+
+/// One finding; further lines of its text stand below its first one.
+fn line(finding: &Finding, colour: bool) -> String {
+    let (mark, sgr) = match finding.verdict {
+        Verdict::Ok => ("ok", "32"),
+        Verdict::Warning => ("warning", "33"),
+        Verdict::Failed => ("FAILED", "1;31"),
+    };
+    let mark = format!("{mark:<7}");
+    let mark = if colour { format!("\x1b[{sgr}m{mark}\x1b[0m") } else { mark };
+    format!("{mark}  {:<13}  {}", finding.check, finding.text.replace('\n', "\n                        "))
 }
 
 fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
@@ -102,7 +104,7 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
             Some(config)
         }
         Err(errors) => {
-            findings.push(missing(CONFIGURATION, format!("refused: {}\n{errors}", errors.summary())));
+            findings.push(failed(CONFIGURATION, format!("refused: {}\n{errors}", errors.summary())));
             None
         }
     }
@@ -110,7 +112,7 @@ fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
 
 fn gstreamer(host: &Host, findings: &mut Findings) {
     if let Err(fault) = vedette_ingest::init() {
-        findings.push(missing("gstreamer", fault));
+        findings.push(failed("gstreamer", fault));
         return;
     }
     findings.push(ok("gstreamer", vedette_ingest::version()));
@@ -128,9 +130,9 @@ fn gstreamer(host: &Host, findings: &mut Findings) {
                     m.package.unwrap_or("the package that has it")
                 )
             };
-            findings.extend(absent.iter().map(|m| missing("plugins", line(m))));
+            findings.extend(absent.iter().map(|m| failed("plugins", line(m))));
         }
-        Err(error) => findings.push(missing("descriptions", error)),
+        Err(error) => findings.push(failed("descriptions", error)),
     }
 }
 
@@ -145,7 +147,7 @@ fn inference(config: Option<&Config>, host: &Host, findings: &mut Findings) {
             ));
         }
         Err(error) => {
-            findings.push(missing("onnxruntime", error));
+            findings.push(failed("onnxruntime", error));
             return;
         }
     }
@@ -159,7 +161,7 @@ fn inference(config: Option<&Config>, host: &Host, findings: &mut Findings) {
             });
             providers(&detector, findings);
         }
-        Err(error) => findings.push(missing("model", error)),
+        Err(error) => findings.push(failed("model", error)),
     }
 }
 
@@ -195,7 +197,7 @@ fn state(host: &Host, findings: &mut Findings) {
     }
     findings.push(match wrote {
         Ok(()) => ok("state", format!("{shown} can be written")),
-        Err(error) => missing("state", format!("{shown} cannot be written: {error}; give --state DIR")),
+        Err(error) => failed("state", format!("{shown} cannot be written: {error}; give --state DIR")),
     });
 }
 

@@ -8,6 +8,7 @@ use vedette_models::{CocoSet, Detector, DetectorOptions, Form, Manifest, Runtime
 use super::{Global, progress, say, say_json};
 use crate::exit::{Failure, Outcome};
 use crate::node::runtime_folders;
+use crate::words::{columns, count};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
@@ -45,18 +46,9 @@ fn list(global: &Global) -> Outcome {
     if global.json {
         return say_json(&manifests.iter().map(row).collect::<Vec<_>>());
     }
-    say(format!("{:<14} {:<9} {:<12} {:<24} about", "model", "input", "forms", "licence"))?;
-    for m in manifests.iter().map(row) {
-        say(format!(
-            "{:<14} {:<9} {:<12} {:<24} {}",
-            m.name,
-            m.input,
-            m.forms.join(" "),
-            m.licence,
-            m.about
-        ))?;
-    }
-    Ok(())
+    let rows = manifests.iter().map(row).map(|m| [m.name, m.input, m.forms.join(" "), m.licence, m.about]);
+    let head = ["model", "input", "forms", "licence", "about"].map(str::to_owned);
+    columns(std::iter::once(head).chain(rows).collect()).into_iter().try_for_each(say)
 }
 
 /// One line of `model list`.
@@ -103,12 +95,12 @@ fn eval(global: &Global, arguments: &EvalArguments) -> Outcome {
     let result = evaluate(&mut detector, &arguments.coco, &mut step).map_err(Failure::failed)?;
     bar.finish_and_clear();
     if !global.json {
-        say(format!("{} ({}), {} images, {} boxes", result.model, result.form, result.images, result.boxes))?;
+        let (images, boxes) = (count(result.images, "image"), result.boxes);
+        say(format!("{} ({}) on {images} with {boxes} boxes", result.model, result.form))?;
         say(format!("AP50 {:.3}   AP {:.3}", result.ap50, result.ap))?;
-        for (class, ap) in &result.ap50_by_class {
-            say(format!("  {class:<16} AP50 {ap:.3}"))?;
-        }
-        return Ok(());
+        let rows = result.ap50_by_class.iter().map(|(class, ap)| [class.to_string(), format!("{ap:.3}")]);
+        let head = ["class", "AP50"].map(str::to_owned);
+        return columns(std::iter::once(head).chain(rows).collect()).into_iter().try_for_each(say);
     }
     say_json(&json!({
         "model": arguments.model, "form": result.form, "images": result.images,

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use vedette_core::secret::redacted;
 use vedette_core::{ClockSource, Name, Secret, SystemClock};
 use vedette_ingest::probe::{Probe, probe};
 use vedette_ingest::{Descriptions, Fault, FaultClass, Login, SourceConfig, Transport};
 
-use super::{Global, say, say_json};
+use super::{Global, progress, say, say_json};
 use crate::exit::{Exit, Failure, Outcome};
 
 /// The whole look takes at most so long.
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "VARIABLE", default_value = "VEDETTE_PROBE_PASSWORD")]
     password_env: String,
     /// How RTP comes
-    #[arg(long, value_name = "tcp|udp", default_value = "tcp", value_parser = ["tcp", "udp"])]
+    #[arg(long, value_name = "tcp|udp", default_value = "tcp", value_parser = ["tcp", "udp"], hide_possible_values = true)]
     transport: String,
 }
 
@@ -40,8 +41,10 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         transport: if arguments.transport == "udp" { Transport::Udp } else { Transport::Tcp },
         pipeline: None,
     };
-    let result = probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET)
-        .map_err(|f| failure(f, arguments))?;
+    let spinner = progress::spinner(&format!("looking at {}", redacted(&arguments.url)));
+    let result = probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET);
+    drop(spinner);
+    let result = result.map_err(|fault| failure(fault, arguments))?;
     if global.json { say_json(&result) } else { print(&result) }
 }
 
@@ -96,6 +99,9 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
         None => "",
     };
     let clock = match (probe.clock, probe.clock_offset) {
+        (ClockSource::Camera, Some(offset)) if offset.abs() < 0.1 => {
+            "the camera's (RTCP), the same as this host's".to_owned()
+        }
         (ClockSource::Camera, Some(offset)) => {
             format!("the camera's (RTCP), {offset:+.1} s from this host's")
         }

@@ -1,20 +1,29 @@
-//! A progress bar on a terminal, nothing elsewhere.
+//! A progress bar on a terminal, nothing elsewhere; gone when it is dropped, so that an error has its own line.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 /// A bar over `length` steps, on stderr where that is a terminal; `what` names the work.
 pub(super) fn bar(length: u64, what: &str) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(length), target);
+    let bar = ProgressBar::with_draw_target(Some(length), target()).with_finish(ProgressFinish::AndClear);
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3} %  {eta} left") {
         bar.set_style(style);
     }
     bar.set_message(what.to_owned());
     bar
+}
+
+/// A sign of life for work whose length nobody can tell, or that is as long as it is.
+pub(super) fn spinner(what: &str) -> ProgressBar {
+    let spinner = ProgressBar::with_draw_target(None, target())
+        .with_message(what.to_owned())
+        .with_finish(ProgressFinish::AndClear);
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    spinner
+}
+
+fn target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }

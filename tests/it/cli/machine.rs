@@ -3,6 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use vedette_tests::skipped;
+
 use super::{folder, root, vedette, write};
 
 /// A `--share` folder like the installed one, of links to the repository's files; what a test damages is copied.
@@ -155,9 +157,28 @@ fn doctor_finds_this_machine_well_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn doctor_says_which_checks_fail_and_with_the_exit_code_of_the_cause() {
+    let folder = folder();
+    write(folder.path(), "etc/vedette.toml", "[node]\nid = \"Box\"\n");
+    write(folder.path(), "file", "");
+    let words =
+        ["FAILED   configuration  refused: 1 error", "etc/vedette.toml:2:6", "cannot start: configuration"];
+    vedette(&folder, "doctor --config etc").run().expect(78, &words);
+    let ran = vedette(&folder, "doctor --config etc --state file/below").run();
+    ran.expect(
+        69,
+        &["FAILED   state", "file/below cannot be written", "--state DIR", "configuration, state"],
+    );
+    let json = vedette(&folder, "doctor --config etc --json").run();
+    assert_eq!(json.expect(78, &[]).json()[0]["verdict"], "failed");
+}
+
+#[test]
 fn models_are_listed_for_people_and_scripts() {
     let folder = folder();
-    vedette(&folder, "model list").run().expect(0, &["nanodet-g-416", "416x416", "Apache-2.0"]);
+    vedette(&folder, "model list")
+        .run()
+        .expect(0, &["model          input    forms  licence", "nanodet-g-416  416x416  u8s8 "]);
     let value = vedette(&folder, "model list --json").run().expect(0, &[]).json();
     let default = value.as_array().and_then(|all| all.iter().find(|m| m["name"] == "nanodet-g-416"));
     assert!(default.is_some_and(|m| m["forms"].as_array().is_some_and(|f| f.contains(&"u8s8".into()))));
@@ -169,7 +190,7 @@ fn the_default_detector_finds_people() {
     let data = std::env::var_os("VEDETTE_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
     let set = data.join("coco-mini/unseen");
     if !set.join("persons.json").is_file() {
-        eprintln!("skipped: no test data at {}; set VEDETTE_DATA", data.display());
+        skipped(format_args!("no test data at {}; set VEDETTE_DATA", data.display()));
         return;
     }
     let folder = folder();

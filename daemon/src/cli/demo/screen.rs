@@ -18,7 +18,7 @@ pub(super) struct Screen {
 impl Screen {
     pub(super) fn new(jsonl: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let shown = terminal && !jsonl;
         let target = if shown { ProgressDrawTarget::stdout() } else { ProgressDrawTarget::hidden() };
         let foot = ProgressBar::with_draw_target(None, target);
