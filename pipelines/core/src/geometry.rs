@@ -115,9 +115,10 @@ impl BBox {
         Self { x0: self.x0 - dx, y0: self.y0 - dy, x1: self.x1 + dx, y1: self.y1 + dy }
     }
 
-    /// Cut at the picture's borders.
+    /// Cut at the picture's borders; what lies outside shrinks to its border.
     pub fn clipped(&self) -> Self {
-        self.intersection(&Self::FULL)
+        let into = |v: f32| v.clamp(0.0, 1.0);
+        Self { x0: into(self.x0), y0: into(self.y0), x1: into(self.x1), y1: into(self.y1) }
     }
 }
 
@@ -296,6 +297,12 @@ mod tests {
             ShapeError::Crossing(1, 3)
         );
         assert_eq!(p(&[[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]).unwrap_err(), ShapeError::Flat);
+    }
+
+    #[test]
+    fn a_box_outside_the_picture_is_clipped_to_its_border() {
+        let gone = BBox::from([1.003, 0.4, 1.05, 0.6]).clipped();
+        assert_eq!(gone, BBox::from([1.0, 0.4, 1.0, 0.6]));
     }
 
     #[test]
