@@ -269,11 +269,6 @@ impl Node {
         self.embedded.as_ref().map(EmbeddedBroker::port)
     }
 
-    /// Which provider ran which share of the model.
-    pub fn providers(&self) -> &[ProviderShare] {
-        &self.providers
-    }
-
     /// One number a camera, each growing while that camera makes progress: the watchdog's food.
     pub fn progress(&self) -> Vec<u64> {
         self.cameras.iter().map(|c| c.counters().progress()).collect()

@@ -41,11 +41,22 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         transport: if arguments.transport == "udp" { Transport::Udp } else { Transport::Tcp },
         pipeline: None,
     };
+    if holds_password(&arguments.url) {
+        log::warn!(
+            "the URL holds a password that `ps` shows: give --user NAME and the environment variable {} instead",
+            arguments.password_env
+        );
+    }
     let spinner = progress::spinner(&format!("looking at {}", redacted(&arguments.url)));
     let result = probe(&config, &descriptions, Arc::new(SystemClock::new()), BUDGET);
     drop(spinner);
     let result = result.map_err(|fault| failure(fault, arguments))?;
     if global.json { say_json(&result) } else { print(&result) }
+}
+
+fn holds_password(url: &str) -> bool {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split('/').next());
+    authority.and_then(|a| a.rsplit_once('@')).is_some_and(|(login, _)| login.contains(':'))
 }
 
 /// A fault with the remedy at hand here: options, not the configuration's keys.
@@ -94,7 +105,7 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
     let m = &probe.measured;
     let profile = probe.profile.as_deref().map_or_else(String::new, |p| format!(" {p}"));
     let rate = match m.constant_bit_rate {
-        Some(true) => ", constant",
+        Some(true) => ", even: constant, or the scene is busy all the time",
         Some(false) => ", variable",
         None => "",
     };

@@ -105,14 +105,6 @@ fn log_start(node: &Node) {
         count(config.brokers.len(), "broker"),
         config.hash
     );
-    for share in node.providers() {
-        log::info!(
-            "model {}: {:.0} % of its heavy nodes run on {}",
-            share.model,
-            share.share * 100.0,
-            share.provider
-        );
-    }
 }
 
 /// Looks after a running node until a signal ends its life.

@@ -243,7 +243,8 @@ fn advice(probe: &Probe) -> Vec<String> {
         Some(_) => {}
     }
     if measured.constant_bit_rate == Some(true) && probe.codec != Codec::Mjpeg {
-        say("set variable bit rate (VBR): with a constant one packet sizes say nothing about motion"
+        say("if the bit rate is set to constant, set it to variable (VBR): packet sizes hardly vary, and then say \
+             nothing about motion"
             .to_owned());
     }
     if measured.reordered {

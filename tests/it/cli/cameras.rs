@@ -107,7 +107,7 @@ fn probe_says_what_is_wrong_and_what_to_do() {
             WRONG,
             &["auth:", "refuses user and password", "VEDETTE_PROBE_PASSWORD"],
         ),
-        Case(with_login, "", &["auth:", "refuses user and password"]),
+        Case(with_login, "", &["auth:", "refuses user and password", "`ps` shows"]),
         Case(url.replace("/main", "/nothing") + " --user watch", PASSWORD, &["not-found:", "no such stream"]),
         Case("rtsp://127.0.0.1:1/main".to_owned(), "", &["refused:", "127.0.0.1:1", "address and port"]),
         Case("rtsp://camera.invalid/main".to_owned(), "", &["`camera.invalid`", "name", "address"]),
