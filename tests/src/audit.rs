@@ -51,7 +51,7 @@ pub fn audit(events: &[Message]) -> Audit {
         audit.seq = seq;
         match text(event, "phase").as_str() {
             "begin" => {
-                assert!(!audit.ended.contains_key(&id) && audit.open.insert(id), "begun twice: {shown}")
+                assert!(!audit.ended.contains_key(&id) && audit.open.insert(id), "begun twice: {shown}");
             }
             "update" => assert!(audit.open.contains(&id), "an update of nothing: {shown}"),
             "end" => {
