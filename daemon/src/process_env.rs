@@ -46,7 +46,7 @@ pub fn prepare() -> Result<Vec<Setting>, ThreadsRunning> {
 }
 
 /// Two arenas for all threads. glibc gives each new thread another one, up to eight a core, and a reconnection starts a
-/// dozen threads: memory grew by 23 MiB over a dozen reconnections of a 360p camera, and by 3 MiB with two.
+/// dozen threads: memory grew by 17 MiB over a dozen reconnections of a 360p camera, and by 3 MiB with two.
 #[cfg(target_env = "gnu")]
 pub fn bound_arenas() {
     // SAFETY: `mallopt` takes the allocator's own lock and may be called at any time; arenas that exist stay. What it
