@@ -9,15 +9,15 @@ mod report;
 mod session;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, bounded, select, tick};
 use jiff::tz::TimeZone;
 use vedette_core::{Clock, EndedBy, Shutdown};
-use vedette_ingest::{Backoff, Descriptions, Fault, FaultClass, Masks};
+use vedette_ingest::{Backoff, Descriptions, Fault, Masks};
 
 use crate::config;
 use crate::counters::CameraCounters;
@@ -33,6 +33,9 @@ use session::Ending;
 
 /// How often a camera's thread looks up without being woken: ticks of the scene, watchdogs, status.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Between a panic and the next attempt.
+const PANIC_PAUSE: Duration = Duration::from_secs(5);
 
 /// What a camera needs of the node.
 #[derive(Clone)]
@@ -58,6 +61,7 @@ pub struct RunningCamera {
     config: Arc<config::Camera>,
     counters: Arc<CameraCounters>,
     report: Arc<Report>,
+    ended_by: Arc<Mutex<EndedBy>>,
     stop: Shutdown,
     thread: JoinHandle<()>,
 }
@@ -71,6 +75,7 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
     let counters = Arc::new(CameraCounters::default());
     let report = Arc::new(Report::new(config.id.clone(), Arc::clone(&counters), &deps));
     let stop = Shutdown::new();
+    let ended_by = Arc::new(Mutex::new(EndedBy::Restart));
     let analyst = Analyst::new(&config, &deps, Arc::clone(&counters))?;
     let camera = Camera {
         config: Arc::clone(&config),
@@ -80,12 +85,13 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
         analyst,
         masks: Masks::new(config.masks.values().cloned().collect()),
         backoff: Backoff::default(),
+        ended_by: Arc::clone(&ended_by),
         stop: inbox_of(&stop),
         ticks: tick(TICK),
     };
     let name = format!("cam-{}", config.id);
     let thread = std::thread::Builder::new().name(name).spawn(move || run(camera))?;
-    Ok(RunningCamera { config, counters, report, stop, thread })
+    Ok(RunningCamera { config, counters, report, ended_by, stop, thread })
 }
 
 /// Why a camera did not start.
@@ -115,8 +121,9 @@ impl RunningCamera {
         self.report.snapshot()
     }
 
-    /// Asks it to stop; [`RunningCamera::join`] waits for it.
-    pub fn request_stop(&self) {
+    /// Asks it to stop and says what ends its open incidents; [`RunningCamera::join`] waits for it.
+    pub fn request_stop(&self, by: EndedBy) {
+        *self.ended_by.lock().unwrap_or_else(PoisonError::into_inner) = by;
         self.stop.request();
     }
 
@@ -146,6 +153,7 @@ struct Camera {
     analyst: Analyst,
     masks: Masks,
     backoff: Backoff,
+    ended_by: Arc<Mutex<EndedBy>>,
     stop: Inbox<()>,
     ticks: Inbox<std::time::Instant>,
 }
@@ -159,43 +167,55 @@ fn inbox_of(stop: &Shutdown) -> Inbox<()> {
     rx
 }
 
-/// Connects, follows the stream until it ends, backs off, and again, until asked to stop. A fault of this camera
-/// never leaves this function.
+/// Connects, follows the stream until it ends, backs off, and again, until asked to stop. Neither a fault nor a
+/// panic of this camera ever leaves this function.
 fn run(mut camera: Camera) {
     let mut random = Random::from_system();
     loop {
-        let ending = catch_unwind(AssertUnwindSafe(|| session::run_once(&mut camera)));
-        let fault = match ending {
-            Ok(Ending::Stopped) => break,
-            Ok(Ending::Fault(fault)) => fault,
-            Err(_) => camera.recover(),
-        };
-        let wait = camera.backoff.failed(fault.class, random.unit());
-        camera.note_fault(&fault, wait);
-        if camera.pause(wait) {
+        let turn = catch_unwind(AssertUnwindSafe(|| match session::run_once(&mut camera) {
+            Ending::Stopped => true,
+            Ending::Fault(fault) => camera.back_off(&fault, &mut random),
+        }));
+        if turn.unwrap_or_else(|_| camera.recover()) {
             break;
         }
         camera.counters.reconnects.one();
     }
-    camera.analyst.close(EndedBy::Restart);
+    camera.end_incidents();
     camera.report.set(CameraState::Stopped, Some("the daemon stops".to_owned()));
 }
 
 impl Camera {
-    /// After a panic (a defect; the hook has logged where): a new scene, and the stream from its beginning.
-    fn recover(&mut self) -> Fault {
+    /// The daemon stops, or its configuration has changed. Once ended, there is nothing to end a second time.
+    fn end_incidents(&mut self) {
+        let by = *self.ended_by.lock().unwrap_or_else(PoisonError::into_inner);
+        self.analyst.close(by);
+    }
+
+    /// True when asked to stop meanwhile.
+    fn back_off(&mut self, fault: &Fault, random: &mut Random) -> bool {
+        let wait = self.backoff.failed(fault.class, random.unit());
+        self.note_fault(fault, wait);
+        self.pause(wait)
+    }
+
+    /// After a panic (a defect; the hook has logged where): its incidents end, and the stream begins anew with a new
+    /// scene. True when asked to stop.
+    fn recover(&mut self) -> bool {
         match Analyst::new(&self.config, &self.deps, Arc::clone(&self.counters)) {
             Ok(fresh) => {
                 let mut broken = std::mem::replace(&mut self.analyst, fresh);
-                self.analyst.take_over(&mut broken);
+                // What broke once may break again.
+                if catch_unwind(AssertUnwindSafe(|| broken.close(EndedBy::Restart))).is_err() {
+                    log::error!(camera = self.config.id.as_str(); "open incidents could not be ended");
+                }
+                self.analyst.take_over(broken);
             }
             Err(error) => log::error!(camera = self.config.id.as_str(); "cannot rebuild the scene: {error}"),
         }
-        Fault::new(
-            FaultClass::Read,
-            "an internal error ended the camera's work",
-            "please report the line before",
-        )
+        let why = "an internal error ended the camera's work; please report the line before".to_owned();
+        self.report.set(CameraState::Lost, Some(why));
+        self.stop.recv_timeout(PANIC_PAUSE).is_ok()
     }
 
     fn note_fault(&mut self, fault: &Fault, wait: Duration) {
@@ -206,10 +226,10 @@ impl Camera {
             (&self.counters.link_faults, CameraState::Lost)
         };
         counter.one();
+        self.analyst.lost(vedette_analysis::Lost::NoFrames);
         if self.report.set(state, Some(fault.to_string())) {
             log::warn!(camera = id; "{fault}; next attempt in {:.1} s", wait.as_secs_f64());
         }
-        self.analyst.lost(vedette_analysis::Lost::NoFrames);
     }
 
     /// Waits while the scene still ticks (its incidents end 10 s after the stream); true when asked to stop.
@@ -229,7 +249,9 @@ impl Camera {
     fn tick(&mut self) {
         self.analyst.tick();
         self.report.refresh();
-        if !self.report.is_live() {
+        // While an inference is under way only its answer counts as progress: a session that hangs is what the
+        // watchdog is for. Frames that do not come are this camera's own trouble, not the daemon's.
+        if !self.report.is_live() || !self.analyst.is_waiting() {
             self.counters.note_idle();
         }
     }

@@ -43,6 +43,8 @@ pub struct CameraCounters {
     pub dropped_waiting: Counter,
     /// Packets dropped before the camera's thread took them, always up to a keyframe.
     pub dropped_receiving: Counter,
+    /// Frames dropped behind the decoder, since the camera's thread did not take them in time.
+    pub dropped_decoded: Counter,
     /// Attempts to connect after the first.
     pub reconnects: Counter,
     /// Faults of the link (refused, timeout, read, ended, stalled, undecodable).

@@ -3,7 +3,11 @@
 //!
 //! Owns: the order of building and stopping. Does not know: signals, the command line, systemd. `Node::build` opens
 //! what must be there (library, model, store, ports) and starts senders and receivers; it never waits for a camera or
-//! a broker. A reload is a stop and a build with the new configuration.
+//! a broker. A reload is a stop and a build with the new configuration, between which [`Kept`] waits: no produced
+//! event and no retained value is lost by it.
+
+mod error;
+mod translate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,23 +15,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use vedette_core::{CameraId, Clock};
-use vedette_ingest::{DescriptionError, Descriptions, Fault};
-use vedette_models::{
-    Detector, DetectorOptions, Manifest, ManifestError, ModelError, Provider, Runtime, RuntimeError,
-};
+use vedette_core::{Clock, EndedBy};
+use vedette_ingest::Descriptions;
+use vedette_models::{Detector, Manifest, Runtime};
 
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
-use crate::counters::CameraCounters;
-use crate::exit::{Exit, Failure};
 use crate::infer::{Inference, RunningInference};
-use crate::outbox::{MemoryOutbox, Outbox, OutboxError};
+use crate::outbox::{MemoryOutbox, Outbox};
 use crate::share::{Share, onnxruntime_folders};
-use crate::sinks::embedded::{EmbeddedBroker, EmbeddedError};
-use crate::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkError, Version};
+use crate::sinks::embedded::EmbeddedBroker;
+use crate::sinks::{Latest, RunningSink, SinkDeps};
 use crate::time_sync;
-use crate::wire::{CameraStats, ModelStamp, NodeStatus, ProviderShare, Stamp, Stats};
+use crate::wire::{NodeStatus, ProviderShare, Stats};
+
+pub use error::StartError;
+use translate::{detector_options, mqtt_config, provider_shares, stamp, stats_of};
 
 /// Where things are on this host, and the clock.
 #[derive(Clone)]
@@ -40,60 +43,6 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// Port of the embedded broker on 127.0.0.1; 0 picks a free one.
     pub embedded_port: u16,
-}
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// GStreamer does not start, or a plugin is missing.
-    #[error("{0}")]
-    Ingest(#[from] Fault),
-    /// A pipeline description is wrong.
-    #[error("{0}")]
-    Description(#[from] DescriptionError),
-    /// ONNX Runtime cannot be loaded.
-    #[error("{0}")]
-    Runtime(#[from] RuntimeError),
-    /// A manifest or weight file is wrong.
-    #[error("{0}")]
-    Manifest(#[from] ManifestError),
-    /// The session cannot be opened.
-    #[error("{0}")]
-    Model(#[from] ModelError),
-    /// The state directory cannot be used.
-    #[error("{0}")]
-    Outbox(#[from] OutboxError),
-    /// The embedded broker's port is taken.
-    #[error("{0}")]
-    Embedded(#[from] EmbeddedError),
-    /// A camera's scene or thread.
-    #[error("camera {0}: {1}")]
-    Camera(CameraId, camera::StartError),
-    /// A broker's settings.
-    #[error("{0}")]
-    Sink(#[from] SinkError),
-    /// Threads or sockets that the system refuses.
-    #[error("the system refuses what the daemon needs: {0}")]
-    System(#[from] std::io::Error),
-    /// The configuration names classes that the model does not know.
-    #[error("{0}")]
-    Labels(config::Diagnostics),
-}
-
-impl From<StartError> for Failure {
-    fn from(error: StartError) -> Self {
-        let exit = match &error {
-            StartError::Labels(wrong) => return wrong.clone().into(),
-            StartError::Camera(_, camera::StartError::Scene(_)) | StartError::Sink(_) => Exit::Config,
-            StartError::Ingest(_)
-            | StartError::Runtime(_)
-            | StartError::Model(_)
-            | StartError::Manifest(_) => Exit::Unavailable,
-            StartError::Embedded(_) => Exit::Unavailable,
-            _ => Exit::Failed,
-        };
-        Self::new(exit, error)
-    }
 }
 
 /// A node at work.
@@ -113,41 +62,108 @@ pub struct Node {
     published: (usize, usize),
 }
 
+/// What outlives a reload.
+pub struct Kept {
+    outbox: Arc<dyn Outbox>,
+    latest: Arc<Latest>,
+    embedded: Option<EmbeddedBroker>,
+    config: Config,
+}
+
+impl Kept {
+    /// Of a node whose configuration is `config`, opened for the first time.
+    fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
+        let sinks: Vec<_> = config.brokers.keys().cloned().collect();
+        let embedded = embedded_for(config, host, None)?;
+        let outbox = MemoryOutbox::open(&host.state, stamp(config, detector), &sinks, &*host.clock)?;
+        Ok(Self {
+            outbox: Arc::new(outbox),
+            latest: Arc::new(Latest::default()),
+            embedded,
+            config: config.clone(),
+        })
+    }
+
+    /// Fits what was kept to another configuration: new numbers on what comes, brokers that are gone get nothing any
+    /// more, topics of cameras and rules that are gone are cleared.
+    fn adapt(&mut self, config: &Config, host: &Host, detector: &Detector) -> Result<(), StartError> {
+        self.embedded = embedded_for(config, host, self.embedded.take())?;
+        self.outbox.restamp(stamp(config, detector));
+        for gone in self.config.brokers.keys().filter(|id| !config.brokers.contains_key(*id)) {
+            self.outbox.detach(gone);
+        }
+        for id in config.brokers.keys() {
+            self.outbox.attach(id);
+        }
+        for id in self.config.cameras.keys() {
+            let now = config.cameras.get(id);
+            let stays = |rule: Option<&vedette_core::Name>| match (now, rule) {
+                (Some(camera), Some(rule)) => camera.rules.contains_key(rule),
+                (camera, None) => camera.is_some(),
+                (None, Some(_)) => false,
+            };
+            self.latest.forget(id, stays);
+        }
+        self.config = config.clone();
+        Ok(())
+    }
+
+    /// The end of the process.
+    fn close(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.stop();
+        }
+        self.outbox.close();
+    }
+}
+
+/// The broker in this process, where the configuration wants it.
+fn embedded_for(
+    config: &Config,
+    host: &Host,
+    running: Option<EmbeddedBroker>,
+) -> Result<Option<EmbeddedBroker>, StartError> {
+    let wanted = config.brokers.values().any(|b| b.url == config::EMBEDDED);
+    match (wanted, running) {
+        (true, None) => Ok(Some(EmbeddedBroker::start(host.embedded_port)?)),
+        (true, running) => Ok(running),
+        (false, running) => {
+            if let Some(unwanted) = running {
+                unwanted.stop();
+            }
+            Ok(None)
+        }
+    }
+}
+
 /// Opens the detector that the configuration names.
 ///
 /// # Errors
 /// A missing library, an unknown or damaged model, a provider that `strict` asks for and that is not there.
-pub fn open_detector(config: &config::Inference, host: &Host) -> Result<Detector, StartError> {
-    let runtime = Runtime::load(config.library.as_deref(), &runtime_folders())?;
-    let manifest = Manifest::load(&[host.share.manifests()], &config.model)?;
-    let providers: Vec<Provider> = config.providers.iter().filter_map(|p| p.parse().ok()).collect();
-    let options = DetectorOptions {
-        providers,
-        threads: config.threads,
-        strict: config.strict,
-        ..DetectorOptions::default()
-    };
-    Ok(Detector::open(runtime, &manifest, &options)?)
+pub fn open_detector(config: &Config, host: &Host) -> Result<Detector, StartError> {
+    let runtime = Runtime::load(config.inference.library.as_deref(), &runtime_folders())?;
+    let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
+    Ok(Detector::open(runtime, &manifest, &detector_options(config, manifest.labels()))?)
 }
 
-/// What [`Node::build`] would refuse of a configuration, as far as it can be told without opening anything: a reload
-/// asks before it stops what runs.
+/// What [`Node::build`] would refuse of a configuration, as far as it can be told without opening anything: `check`
+/// asks it, and a reload before it stops what runs.
 ///
 /// # Errors
-/// An unknown model, or classes that it does not know.
+/// An unknown model, classes that it does not know, a pipeline that no description has.
 pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
     let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
     let wrong = config.check_labels(manifest.labels());
-    if wrong.has_errors() { Err(StartError::Labels(wrong)) } else { Ok(()) }
-}
-
-/// Which provider ran which share of the model, for the status topic.
-fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
-    let model = detector.name();
-    let shares = detector.report().shares.iter();
-    shares
-        .map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share })
-        .collect()
+    if wrong.has_errors() {
+        return Err(StartError::Labels(wrong));
+    }
+    let descriptions = Descriptions::load(&[host.share.descriptions()])?;
+    for camera in config.cameras.values() {
+        if let Some(name) = &camera.pipeline {
+            descriptions.get(name).map_err(|e| StartError::Pipeline(camera.id.clone(), e))?;
+        }
+    }
+    Ok(())
 }
 
 impl Node {
@@ -156,29 +172,37 @@ impl Node {
     /// # Errors
     /// The first thing that must be there and is not; nothing is left running then.
     pub fn build(config: Config, host: Host) -> Result<Self, StartError> {
-        vedette_ingest::init()?;
-        let descriptions = Arc::new(Descriptions::load(&[host.share.descriptions()])?);
-        let detector = open_detector(&config.inference, &host)?;
-        let wrong = config.check_labels(detector.labels());
-        if wrong.has_errors() {
-            return Err(StartError::Labels(wrong));
+        let mut kept = None;
+        let built = Self::rebuild(config, host, &mut kept);
+        if let Some(kept) = kept {
+            kept.close();
         }
+        built
+    }
+
+    /// As [`Node::build`], with what another node left behind. On success `kept` is taken.
+    ///
+    /// # Errors
+    /// As [`Node::build`]; `kept` then holds what the next attempt needs.
+    pub fn rebuild(config: Config, host: Host, kept: &mut Option<Kept>) -> Result<Self, StartError> {
+        vedette_ingest::init()?;
+        judge(&config, &host)?;
+        let descriptions = Arc::new(Descriptions::load(&[host.share.descriptions()])?);
+        let detector = open_detector(&config, &host)?;
         let providers = provider_shares(&detector);
-        let stamp = stamp(&config, &detector);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("sockets")
             .enable_all()
             .build()?;
-        let embedded = match config.brokers.values().any(|b| b.url == config::EMBEDDED) {
-            true => Some(EmbeddedBroker::start(host.embedded_port)?),
-            false => None,
-        };
-        let sink_names = config.brokers.keys().cloned().collect::<Vec<_>>();
-        let outbox: Arc<dyn Outbox> =
-            Arc::new(MemoryOutbox::open(&host.state, stamp, &sink_names, &*host.clock)?);
-        let latest = Arc::new(Latest::default());
+        match kept {
+            Some(kept) => kept.adapt(&config, &host, &detector)?,
+            None => *kept = Some(Kept::open(&config, &host, &detector)?),
+        }
         let inference = Inference::start(detector, Arc::clone(&host.clock))?;
+        let Some(Kept { outbox, latest, embedded, .. }) = kept.take() else {
+            return Err(StartError::Stopped);
+        };
         let mut node = Self {
             since: host.clock.wall(),
             config,
@@ -195,7 +219,7 @@ impl Node {
             published: (0, 0),
         };
         if let Err(error) = node.start_all(descriptions) {
-            node.stop(Duration::from_secs(5));
+            *kept = Some(node.stop_keeping(EndedBy::Restart, Duration::from_secs(5)).0);
             return Err(error);
         }
         Ok(node)
@@ -313,83 +337,41 @@ impl Node {
     }
 
     /// Stops in the direction of the data: cameras (their incidents end), inference, brokers (drained), sockets.
-    /// True when all of it ended within `deadline`.
-    pub fn stop(mut self, deadline: Duration) -> bool {
+    /// True when all of it ended within `deadline`. Events that a broker did not take in time are logged.
+    pub fn stop(self, deadline: Duration) -> bool {
+        let (kept, clean) = self.stop_keeping(EndedBy::Restart, deadline);
+        kept.close();
+        clean
+    }
+
+    /// As [`Node::stop`], for a reload: what the next node goes on with is given back. `by` ends open incidents.
+    pub fn stop_keeping(mut self, by: EndedBy, deadline: Duration) -> (Kept, bool) {
         let clock = Arc::clone(&self.host.clock);
         let began = clock.now();
         let left = |share: f64| deadline.mul_f64(share).saturating_sub(clock.now().since(began));
         for camera in &self.cameras {
-            camera.request_stop();
+            camera.request_stop(by);
         }
         let mut clean = true;
         for camera in std::mem::take(&mut self.cameras) {
             clean &= camera.join(&*clock, left(0.6));
         }
         self.publish_status("stopping");
+        // All at once: one that does not answer takes no time from the others.
+        for sink in &self.sinks {
+            sink.begin_stop(left(0.9));
+        }
         for sink in std::mem::take(&mut self.sinks) {
-            clean &= sink.stop(left(0.9));
+            sink.stop(left(0.9));
         }
         self.inference.stop();
-        if let Some(embedded) = self.embedded.take() {
-            embedded.stop();
-        }
-        self.outbox.close();
         self.runtime.shutdown_timeout(left(1.0).max(Duration::from_millis(100)));
-        clean
+        let Self { outbox, latest, embedded, config, .. } = self;
+        (Kept { outbox, latest, embedded, config }, clean)
     }
-}
-
-/// A broker as the worker wants it. `embedded` is the port of the broker in this process.
-fn mqtt_config(broker: &config::Broker, embedded: Option<u16>) -> Result<MqttConfig, SinkError> {
-    let address = match embedded {
-        Some(port) if broker.url == config::EMBEDDED => Address::embedded(port),
-        _ => Address::parse(&broker.url)?,
-    };
-    Ok(MqttConfig {
-        id: broker.id.clone(),
-        address,
-        version: match broker.version {
-            config::MqttVersion::V5 => Version::V5,
-            config::MqttVersion::V311 => Version::V3,
-        },
-        prefix: broker.prefix.clone(),
-        dialects: broker.dialects.clone(),
-        user: broker.user.clone(),
-        password: broker.password.clone(),
-        ca: broker.ca.clone(),
-        client_certificate: broker.client_certificate.clone(),
-        client_key: broker.client_key.clone(),
-        client_id: broker.client_id.clone(),
-        keep_alive: broker.keep_alive,
-    })
 }
 
 /// Folders in which ONNX Runtime's library is looked for before the system's.
 pub fn runtime_folders() -> Vec<PathBuf> {
     onnxruntime_folders(|name| std::env::var_os(name))
-}
-
-fn stats_of(counters: &CameraCounters) -> CameraStats {
-    let (infer, delay) = counters.means();
-    CameraStats {
-        received: counters.received.get(),
-        received_bytes: counters.received_bytes.get(),
-        decoded: counters.decoded.get(),
-        analysed: counters.analysed.get(),
-        dropped: counters.dropped_busy.get()
-            + counters.dropped_failed.get()
-            + counters.dropped_receiving.get(),
-        reconnects: counters.reconnects.get(),
-        events: counters.events.get(),
-        events_lost: counters.events_lost.get(),
-        infer_ms: infer * 1e3,
-        delay_ms: delay * 1e3,
-    }
-}
-
-fn stamp(config: &Config, detector: &Detector) -> Stamp {
-    let provider = detector.report().provider().to_owned();
-    let model =
-        ModelStamp { name: detector.name().to_owned(), sha256: detector.sha256().to_owned(), provider };
-    Stamp { node: config.node.id.clone(), epoch: uuid::Uuid::nil(), config: config.hash.clone(), model }
 }

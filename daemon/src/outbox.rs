@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use vedette_core::{CameraId, Event, Name, Severity};
 
-use crate::wire::ModelStamp;
+use crate::wire::Stamp;
 
 pub use memory::MemoryOutbox;
 
@@ -101,7 +101,7 @@ pub trait Outbox: Send + Sync {
     fn epoch(&self) -> Uuid;
 
     /// Events from here on carry another configuration or model.
-    fn restamp(&self, config: String, model: ModelStamp);
+    fn restamp(&self, stamp: Stamp);
 
     /// No event comes after this; what is to survive is saved.
     fn close(&self);

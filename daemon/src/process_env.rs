@@ -1,7 +1,9 @@
 //! Unsafe code, announced: the daemon's only file with any. It sets environment variables that libraries read when
-//! they are loaded, before any second thread exists, and asks the kernel whether code may be generated at run time.
+//! they are loaded, before any second thread exists, asks the kernel whether code may be generated at run time, and
+//! bounds what the allocator keeps.
 //!
-//! Owns: `ORT_DISABLE_TELEMETRY`, `GST_REGISTRY`, `GST_DEBUG_NO_COLOR`, `ORC_CODE`. Does not know: the libraries.
+//! Owns: `ORT_DISABLE_TELEMETRY`, `GST_REGISTRY`, `GST_DEBUG_NO_COLOR`, `ORC_CODE`, the number of arenas. Does not
+//! know: the libraries.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -33,6 +35,7 @@ pub fn prepare() -> Result<Vec<Setting>, ThreadsRunning> {
     if threads != 1 {
         return Err(ThreadsRunning(threads));
     }
+    bound_arenas();
     let settings = plan(&|name| std::env::var_os(name), &code_may_be_generated);
     for setting in &settings {
         // SAFETY: `set_var` is unsound only while another thread reads or writes the environment; the count above
@@ -41,6 +44,19 @@ pub fn prepare() -> Result<Vec<Setting>, ThreadsRunning> {
     }
     Ok(settings)
 }
+
+/// Two arenas for all threads. glibc gives each new thread another one, up to eight a core, and a reconnection starts a
+/// dozen threads: memory grew by 23 MiB over a dozen reconnections of a 360p camera, and by 3 MiB with two.
+#[cfg(target_env = "gnu")]
+pub fn bound_arenas() {
+    // SAFETY: `mallopt` takes the allocator's own lock and may be called at any time; arenas that exist stay. What it
+    // cannot set stays as it was, which costs memory only.
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
+}
+
+/// Only glibc has arenas.
+#[cfg(not(target_env = "gnu"))]
+pub fn bound_arenas() {}
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 

@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use vedette_analysis::{Lost, Observation, Outcome, Scene, SceneConfig};
 use vedette_core::{Answer, AnswerValue, Event, Frame, IncidentIds, Moment, Pts, Role, View};
-use vedette_ingest::{Descriptions, Fault, FileReader, Masks};
+use vedette_ingest::{Descriptions, Fault, FaultClass, FileReader, Masks};
 use vedette_models::{Detector, ModelError};
 
 use crate::config;
+use crate::exit::{Exit, Failure};
 use crate::pacer::Pacer;
 
 /// After the end of the file the scene is told that the camera is lost, and ticks for so long, so that open incidents
@@ -43,6 +44,17 @@ pub enum ReplayError {
         /// What the system says.
         error: std::io::Error,
     },
+}
+
+impl From<ReplayError> for Failure {
+    fn from(error: ReplayError) -> Self {
+        let exit = match &error {
+            ReplayError::Ingest(fault) if fault.class == FaultClass::MissingElement => Exit::Unavailable,
+            ReplayError::Scene(_) => Exit::Config,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
 }
 
 /// What a replay did.

@@ -40,9 +40,11 @@ impl Service {
     }
 
     /// Configuration, models, store and ports are up.
-    pub fn ready(&mut self, status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
-        status.clone_into(&mut self.said.1);
+    pub fn ready(&mut self, clock: &dyn Clock, status: &str) {
+        tell(&[NotifyState::Ready, NotifyState::Status(status), NotifyState::Watchdog]);
+        self.said = (clock.now(), status.to_owned());
+        // The counters of a new node begin at zero: those of the one before would starve the watchdog.
+        (self.fed, self.progress) = (clock.now(), Vec::new());
     }
 
     /// A reload began; [`Service::ready`] ends it.

@@ -105,9 +105,8 @@ impl Encoder {
     }
 
     /// Another configuration or model from here on.
-    pub fn restamp(&self, config: String, model: ModelStamp) {
-        let mut stamp = self.stamp.write().unwrap_or_else(PoisonError::into_inner);
-        (stamp.config, stamp.model) = (config, model);
+    pub fn restamp(&self, stamp: Stamp) {
+        *self.stamp.write().unwrap_or_else(PoisonError::into_inner) = stamp;
     }
 
     /// The messages of an event, one for each dialect that has words for it, by the dialect's name.

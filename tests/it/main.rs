@@ -1,7 +1,10 @@
 //! The one integration binary: behaviour of the whole product against real peers.
 
 mod cli;
+mod demo;
+mod faults;
 mod mqtt;
+mod node;
 mod readme;
 mod replay;
 mod scenarios;

@@ -46,7 +46,7 @@ impl Analyst {
     ) -> Result<Self, StartError> {
         let scene = Scene::build(scene_config(config, deps), IncidentIds::seeded(system_seed()?))?;
         let (reply_to, replies) = unbounded();
-        Ok(Self {
+        let mut analyst = Self {
             config: Arc::clone(config),
             deps: deps.clone(),
             counters,
@@ -60,14 +60,20 @@ impl Analyst {
             told: Vec::new(),
             reply_to,
             replies,
-        })
+        };
+        // Also while no packet comes: what a crash left behind at the broker is not true any more.
+        analyst.tell_states();
+        Ok(analyst)
     }
 
-    /// Continues the time line of an analyst that broke; what it had open ends as if the daemon had restarted.
-    pub(super) fn take_over(&mut self, broken: &mut Self) {
-        self.line = std::mem::take(&mut broken.line);
-        self.last = broken.last;
-        broken.close(EndedBy::Restart);
+    /// Continues the time line of an analyst that broke.
+    pub(super) fn take_over(&mut self, broken: Self) {
+        (self.line, self.last) = (broken.line, broken.last);
+    }
+
+    /// Whether the detector has a frame of this camera.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.in_flight
     }
 
     pub(super) fn replies(&self) -> &Inbox<Reply> {
@@ -81,7 +87,10 @@ impl Analyst {
 
     /// Puts a packet on the time line; a jump is told to the scene.
     pub(super) fn place(&mut self, packet: &Packet, wall_ok: bool) -> Moment {
-        let placed = self.line.place(packet, self.deps.clock.wall(), wall_ok);
+        // The wall clock at arrival: this thread may have been busy since.
+        let waited = self.deps.clock.now().since(packet.arrival);
+        let wall = self.deps.clock.wall();
+        let placed = self.line.place(packet, wall.checked_sub(waited).unwrap_or(wall), wall_ok);
         self.last = Some(placed.moment);
         if placed.gap {
             let outcome = self.scene.lost(placed.moment, Lost::Gap);

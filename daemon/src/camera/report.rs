@@ -148,7 +148,8 @@ impl Report {
 
     fn publish(&self, snapshot: &Snapshot) {
         // Every frame is decoded until adaptive decoding decides otherwise: never `quiet`.
-        let decode = if self.counters.tracks() > 0 { "busy" } else { "watch" };
+        let busy = snapshot.state == CameraState::Live && self.counters.tracks() > 0;
+        let decode = if busy { "busy" } else { "watch" };
         self.latest.put(&CameraStatus {
             camera: self.camera.clone(),
             state: snapshot.state.as_str(),

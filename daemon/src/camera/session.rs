@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, never, select};
-use vedette_core::Frame;
+use vedette_core::{Frame, Mono, Pts};
 use vedette_ingest::{
     Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Transport, Watchdog, open_decoder,
 };
@@ -19,6 +19,9 @@ use crate::config;
 const RING_SPAN: Duration = Duration::from_secs(10);
 /// 10 s of 25 Mbit/s.
 const RING_BYTES: usize = 32 << 20;
+
+/// A stream that gives no keyframe for so long is opened anew, upon which most cameras send one.
+const KEYFRAME_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a connection ended.
 pub(super) enum Ending {
@@ -35,6 +38,10 @@ struct Link {
     ring: Ring,
     watchdog: Watchdog,
     first_frame: bool,
+    /// Since when packets come that no decoder can begin with.
+    waiting_since: Option<Mono>,
+    /// The keyframe at which a decoder that failed was begun anew: not twice at the same one.
+    restarted_at: Option<Pts>,
 }
 
 /// Opens the stream and follows it: packets into the ring and the decoder, frames to the analyst, its events to the
@@ -53,17 +60,24 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
         ring: Ring::new(RING_SPAN, RING_BYTES),
         watchdog: Watchdog::new(camera.deps.clock.now()),
         first_frame: true,
+        waiting_since: None,
+        restarted_at: None,
     };
-    let end = follow(camera, &receiver, &mut link);
+    let mut received_dropped = 0;
+    let end = follow(camera, &receiver, &mut link, &mut received_dropped);
     // The decoder first: it stops at once, and nothing is pushed into it any more.
-    drop(link);
-    camera.counters.dropped_receiving.add(receiver.dropped());
+    stop_decoder(camera, &mut link);
+    count_dropped(camera, &receiver, &mut received_dropped);
+    // What is open ends before the stream is closed, which may take seconds.
+    if end.is_ok() {
+        camera.end_incidents();
+    }
     receiver.close();
     end.map_or_else(Ending::Fault, |()| Ending::Stopped)
 }
 
 /// `Ok` when asked to stop.
-fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link) -> Result<(), Fault> {
+fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &mut u64) -> Result<(), Fault> {
     loop {
         select! {
             recv(receiver.items()) -> item => match item {
@@ -76,6 +90,10 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link) -> Result<(
             recv(camera.stop) -> _ => return Ok(()),
             recv(camera.ticks) -> _ => {
                 camera.tick();
+                count_dropped(camera, receiver, dropped);
+                if link.waiting_since.is_some_and(|since| camera.deps.clock.now().since(since) >= KEYFRAME_WITHIN) {
+                    return Err(receiver.fault(FaultClass::Undecodable));
+                }
                 if let Some(class) = link.watchdog.check(camera.deps.clock.now()) {
                     return Err(receiver.fault(class));
                 }
@@ -111,6 +129,7 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<()
         None if packet.keyframe => start_decoder(camera, link),
         None => {
             camera.counters.dropped_waiting.one();
+            link.waiting_since.get_or_insert(now);
             return Ok(());
         }
     };
@@ -119,7 +138,7 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<()
         Err(fault) if fault.is_configuration() => return Err(fault),
         Err(fault) => {
             log::warn!(camera = camera.config.id.as_str(); "decoder restarted: {fault}");
-            start_decoder(camera, link)?;
+            restart_decoder(camera, link);
         }
     }
     // Frames that wait behind a burst of packets are taken before the decoder has to drop them.
@@ -129,9 +148,37 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<()
     Ok(())
 }
 
+/// Packets that the receiver had to drop since the last look.
+fn count_dropped(camera: &Camera, receiver: &Receiver, before: &mut u64) {
+    let now = receiver.dropped();
+    camera.counters.dropped_receiving.add(now.saturating_sub(*before));
+    *before = now;
+}
+
+fn stop_decoder(camera: &Camera, link: &mut Link) {
+    link.frames = never();
+    if let Some(decoder) = link.decoder.take() {
+        camera.counters.dropped_decoded.add(decoder.dropped());
+    }
+}
+
+/// After a decoder has failed: once more from the last keyframe; where that one was tried already, at the next.
+fn restart_decoder(camera: &Camera, link: &mut Link) {
+    let keyframe = link.ring.from_last_keyframe().next().map(|entry| entry.moment.pts);
+    if keyframe == link.restarted_at {
+        stop_decoder(camera, link);
+        return;
+    }
+    link.restarted_at = keyframe;
+    if let Err(fault) = start_decoder(camera, link) {
+        log::warn!(camera = camera.config.id.as_str(); "waiting for the next keyframe: {fault}");
+        stop_decoder(camera, link);
+    }
+}
+
 /// A new decoder for the stream as it is now, fed from the last keyframe in the ring.
 fn start_decoder(camera: &Camera, link: &mut Link) -> Result<(), Fault> {
-    (link.decoder, link.frames) = (None, never());
+    stop_decoder(camera, link);
     let mut decoder: Option<Box<dyn Decoder>> = None;
     for entry in link.ring.from_last_keyframe() {
         let decoder = match &mut decoder {
@@ -144,6 +191,7 @@ fn start_decoder(camera: &Camera, link: &mut Link) -> Result<(), Fault> {
         decoder.push(&entry.packet, entry.moment)?;
     }
     if let Some(decoder) = decoder {
+        link.waiting_since = None;
         link.frames = decoder.frames().clone();
         link.decoder = Some(decoder);
     }

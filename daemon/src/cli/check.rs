@@ -5,15 +5,24 @@ use serde_json::json;
 use super::{Global, say, say_json};
 use crate::config::{self, Level};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::node::{self, StartError};
 use crate::words::count;
 
 pub(super) fn run(global: &Global) -> Outcome {
-    let loaded = config::load(&global.options()).and_then(|config| {
-        let labels = model_labels(global, &config).unwrap_or_default();
-        let wrong =
-            if labels.is_empty() { config::Diagnostics::default() } else { config.check_labels(&labels) };
-        if wrong.has_errors() { Err(wrong) } else { Ok(config) }
-    });
+    let loaded = config::load(&global.options());
+    if let Ok(config) = &loaded {
+        match node::judge(config, &global.host()?) {
+            Ok(()) => {}
+            Err(StartError::Labels(wrong)) => return refuse(global, &wrong),
+            // It has no place in a file: a model or pipeline whose name nothing has.
+            Err(other) if global.json => {
+                let error = json!({ "file": null, "message": other.to_string() });
+                say_json(&json!({ "ok": false, "errors": [error], "warnings": config.warnings }))?;
+                return Err(Failure::new(Failure::from(other).exit, ""));
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
     match loaded {
         Ok(config) => {
             if global.json {
@@ -33,18 +42,15 @@ pub(super) fn run(global: &Global) -> Outcome {
                 config.hash
             ))
         }
-        Err(diagnostics) if global.json => {
-            let of = |level| diagnostics.iter().filter(|d| d.level == level).collect::<Vec<_>>();
-            say_json(&json!({ "ok": false, "errors": of(Level::Error), "warnings": of(Level::Warning) }))?;
-            Err(Failure::new(Exit::Config, ""))
-        }
-        Err(diagnostics) => Err(diagnostics.into()),
+        Err(diagnostics) => refuse(global, &diagnostics),
     }
 }
 
-/// The labels of the configured model; none where its manifest cannot be read, which `doctor` and `run` report.
-fn model_labels(global: &Global, config: &config::Config) -> Option<Vec<vedette_core::Class>> {
-    let share = global.share().ok()?;
-    let manifest = vedette_models::Manifest::load(&[share.manifests()], &config.inference.model).ok()?;
-    Some(manifest.labels().to_vec())
+fn refuse(global: &Global, diagnostics: &config::Diagnostics) -> Outcome {
+    if !global.json {
+        return Err(diagnostics.clone().into());
+    }
+    let of = |level| diagnostics.iter().filter(|d| d.level == level).collect::<Vec<_>>();
+    say_json(&json!({ "ok": false, "errors": of(Level::Error), "warnings": of(Level::Warning) }))?;
+    Err(Failure::new(Exit::Config, ""))
 }

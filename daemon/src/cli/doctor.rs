@@ -8,7 +8,7 @@ use vedette_ingest::Descriptions;
 use vedette_models::{Detector, Runtime};
 
 use super::{Global, colours, say, say_json};
-use crate::config::{self, Config, Inference};
+use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
 use crate::sinks::Address;
@@ -51,7 +51,7 @@ pub(super) fn run(global: &Global) -> Outcome {
     let mut findings = Findings::new();
     let config = configuration(global, &mut findings);
     gstreamer(&host, &mut findings);
-    inference(config.as_ref().map(|c| &c.inference), &host, &mut findings);
+    inference(config.as_ref(), &host, &mut findings);
     state(&host, &mut findings);
     clock(&mut findings);
     for broker in config.iter().flat_map(|c| c.brokers.values()) {
@@ -136,10 +136,10 @@ fn gstreamer(host: &Host, findings: &mut Findings) {
     }
 }
 
-fn inference(config: Option<&Inference>, host: &Host, findings: &mut Findings) {
-    let default = config::from_text("defaults", "", &config::Options::default()).map(|c| c.inference);
+fn inference(config: Option<&Config>, host: &Host, findings: &mut Findings) {
+    let default = config::from_text("defaults", "", &config::Options::default());
     let Some(config) = config.or(default.as_ref().ok()) else { return };
-    match Runtime::load(config.library.as_deref(), &runtime_folders()) {
+    match Runtime::load(config.inference.library.as_deref(), &runtime_folders()) {
         Ok(runtime) => {
             findings.push(ok(
                 "onnxruntime",

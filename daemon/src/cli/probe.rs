@@ -10,7 +10,7 @@ use vedette_ingest::probe::{Probe, probe};
 use vedette_ingest::{Descriptions, Fault, FaultClass, Login, SourceConfig, Transport};
 
 use super::{Global, progress, say, say_json};
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 
 /// The whole look takes at most so long.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -75,7 +75,8 @@ fn failure(mut fault: Fault, arguments: &Arguments) -> Failure {
         FaultClass::Codec => fault.remedy = fault.remedy.replace("`transport = \"udp\"`", "--transport udp"),
         _ => {}
     }
-    Failure::failed(fault)
+    let exit = if fault.class == FaultClass::MissingElement { Exit::Unavailable } else { Exit::Failed };
+    Failure::new(exit, fault)
 }
 
 fn print(probe: &Probe) -> Outcome {

@@ -12,7 +12,7 @@ use vedette_models::Detector;
 use super::{Global, note, progress, say};
 use crate::config::{Camera, Config};
 use crate::exit::{Failure, Outcome};
-use crate::node::{Host, open_detector};
+use crate::node::{Host, judge, open_detector};
 use crate::replay::{Replay, Summary, Watch};
 use crate::wire::{self, ModelStamp, Stamp};
 use crate::words::count;
@@ -48,11 +48,8 @@ impl Bench {
         vedette_ingest::init().map_err(Failure::unavailable)?;
         let descriptions =
             vedette_ingest::Descriptions::load(&[host.share.descriptions()]).map_err(Failure::failed)?;
-        let detector = open_detector(&config.inference, &host)?;
-        let wrong = config.check_labels(detector.labels());
-        if wrong.has_errors() {
-            return Err(wrong.into());
-        }
+        judge(&config, &host)?;
+        let detector = open_detector(&config, &host)?;
         Ok(Self { config, camera, detector, descriptions, start })
     }
 
@@ -65,7 +62,7 @@ impl Bench {
             start: self.start,
             descriptions: &self.descriptions,
         };
-        replay.run(file, &mut self.detector, watch).map_err(Failure::failed)
+        Ok(replay.run(file, &mut self.detector, watch)?)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, select, tick, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use vedette_core::EndedBy;
 
 use super::Global;
 use crate::config;
@@ -34,7 +35,7 @@ pub(super) fn run(global: &Global) -> Outcome {
     let mut node = Node::build(config, host.clone())?;
     loop {
         log_start(&node);
-        service.ready(&node.status_line());
+        service.ready(&*host.clock, &node.status_line());
         let (ended, end) = watch(global, node, &host, &signals, &mut service);
         match end {
             End::Stop => {
@@ -59,16 +60,16 @@ pub(super) fn run(global: &Global) -> Outcome {
 /// there, a port that is taken: seen only when it is opened).
 fn rebuild(running: Node, next: config::Config, host: &Host) -> Result<Node, Failure> {
     let before = running.config().clone();
-    running.stop(STOP_WITHIN);
-    let hash = next.hash.clone();
-    match Node::build(next, host.clone()) {
+    let (kept, _) = running.stop_keeping(EndedBy::Config, STOP_WITHIN);
+    let (mut kept, hash) = (Some(kept), next.hash.clone());
+    match Node::rebuild(next, host.clone(), &mut kept) {
         Ok(node) => {
             log::info!("reloaded: configuration {hash}");
             Ok(node)
         }
         Err(error) => {
             log::error!("reload refused, the configuration before runs again:\n{error}");
-            Ok(Node::build(before, host.clone())?)
+            Ok(Node::rebuild(before, host.clone(), &mut kept)?)
         }
     }
 }

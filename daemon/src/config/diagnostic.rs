@@ -132,8 +132,8 @@ fn is_bare(byte: u8) -> bool {
 }
 
 fn redact_word(word: &str) -> String {
-    let has_login = word.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-    if !has_login {
+    let may_tell = word.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?', '#', '=']));
+    if !may_tell {
         return word.to_owned();
     }
     let quote = word.trim_end_matches(['"', '\'', ' ']).len();

@@ -20,7 +20,7 @@ use vedette_core::{Clock, Event, Name};
 use self::ledger::Ledger;
 use self::queue::Queue;
 use super::{Frozen, Outbox, OutboxError, Stored};
-use crate::wire::{Encoder, ModelStamp, Stamp};
+use crate::wire::{Encoder, Stamp};
 
 /// Events kept for each sink: about 10 MiB of frozen messages.
 pub const CAPACITY: usize = 10_000;
@@ -153,8 +153,8 @@ impl Outbox for MemoryOutbox {
         self.ledger().epoch()
     }
 
-    fn restamp(&self, config: String, model: ModelStamp) {
-        self.encoder.restamp(config, model);
+    fn restamp(&self, stamp: Stamp) {
+        self.encoder.restamp(stamp);
     }
 
     fn close(&self) {

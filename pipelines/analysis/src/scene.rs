@@ -140,6 +140,9 @@ struct Post {
     rule: Box<dyn Rule>,
     incidents: Incidents,
     armed: bool,
+    /// The latest moment at which arming was looked at: ticks run a little ahead of frames, and a frame from before
+    /// the end of a schedule must not arm the rule again.
+    looked: Pts,
 }
 
 /// All state of one camera's analysis.
@@ -152,8 +155,17 @@ pub struct Scene {
     time_zone: TimeZone,
     /// The latest step: the time line never runs backwards.
     last_step: Pts,
-    /// When frames stopped coming, until they come again or the loss was dealt with.
-    silent_since: Option<Moment>,
+    /// Frames stopped coming, until they come again or the loss was dealt with.
+    silence: Option<Silence>,
+}
+
+/// A camera that gives no frames.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    /// The last step before it: what the patience with it counts from.
+    since: Pts,
+    /// When it was noticed. Answers that were under way then are older, and no sign of life.
+    noticed: Pts,
 }
 
 impl Scene {
@@ -171,7 +183,7 @@ impl Scene {
             ids,
             time_zone,
             last_step: Pts::ZERO,
-            silent_since: None,
+            silence: None,
         })
     }
 
@@ -182,7 +194,9 @@ impl Scene {
         self.last_step = at.pts;
         let mut events = Vec::new();
         self.check_silence(at, &mut events);
-        self.silent_since = None;
+        if self.silence.is_some_and(|s| at.pts > s.noticed) {
+            self.silence = None;
+        }
         let aspect =
             if observation.aspect.is_finite() && observation.aspect > 0.0 { observation.aspect } else { 1.0 };
         self.tracker.step(at, aspect, observation.detections);
@@ -226,7 +240,7 @@ impl Scene {
         let at = self.forward(at);
         match reason {
             Lost::NoFrames => {
-                self.silent_since.get_or_insert(at);
+                self.silence.get_or_insert(Silence { since: self.last_step, noticed: at.pts });
             }
             Lost::Gap => self.tracker.rest(),
         }
@@ -257,9 +271,9 @@ impl Scene {
     }
 
     fn check_silence(&mut self, at: Moment, events: &mut Vec<Event>) {
-        let silent = self.silent_since.is_some_and(|since| at.pts.since(since.pts) >= CAMERA_LOST_AFTER);
+        let silent = self.silence.is_some_and(|s| at.pts.since(s.since) >= CAMERA_LOST_AFTER);
         if silent {
-            self.silent_since = None;
+            self.silence = None;
             self.end_all(at, EndedBy::CameraLost, events);
         }
     }
@@ -307,10 +321,23 @@ impl Post {
             severity: common.severity.unwrap_or_else(|| config.default_severity()),
         };
         let incidents = Incidents::new(origin, &common);
-        Ok(Self { name, kind: config.kind(), common, classes, rule, incidents, armed: false })
+        Ok(Self {
+            name,
+            kind: config.kind(),
+            common,
+            classes,
+            rule,
+            incidents,
+            armed: false,
+            looked: Pts::ZERO,
+        })
     }
 
     fn arm(&mut self, at: Moment, zone: &TimeZone, events: &mut Vec<Event>) {
+        if at.pts < self.looked {
+            return;
+        }
+        self.looked = at.pts;
         self.armed =
             self.common.armed && self.common.schedule.as_ref().is_none_or(|s| s.contains(at.wall, zone));
         self.incidents.arm(at, self.armed, events);

@@ -115,9 +115,10 @@ impl BBox {
         Self { x0: self.x0 - dx, y0: self.y0 - dy, x1: self.x1 + dx, y1: self.y1 + dy }
     }
 
-    /// Cut at the picture's borders.
+    /// Cut at the picture's borders; what lies outside shrinks to its border.
     pub fn clipped(&self) -> Self {
-        self.intersection(&Self::FULL)
+        let into = |v: f32| v.clamp(0.0, 1.0);
+        Self { x0: into(self.x0), y0: into(self.y0), x1: into(self.x1), y1: into(self.y1) }
     }
 }
 
@@ -225,11 +226,29 @@ impl Polygon {
     }
 
     /// Signed distance of `p` to the border in picture heights: > 0 inside. `aspect` is width over height.
+    ///
+    /// A zone that reaches the picture's border goes on beyond it: such edges are no border of the zone, and a point
+    /// on or outside the picture counts as just inside it. The feet of someone who is cut off by the lower border
+    /// are there (infinitely deep where the zone is the whole picture).
     pub fn depth(&self, p: Point, aspect: f32) -> f32 {
-        let distance =
-            self.edges().map(|(a, b)| distance_to_segment(p, a, b, aspect)).fold(f32::INFINITY, f32::min);
+        let into = |v: f32| v.clamp(PICTURE_BORDER, 1.0 - PICTURE_BORDER);
+        let p = Point::new(into(p.x), into(p.y));
+        let real = self.edges().filter(|(a, b)| !on_picture_border(*a, *b));
+        let distance = real.map(|(a, b)| distance_to_segment(p, a, b, aspect)).fold(f32::INFINITY, f32::min);
         if self.contains(p) { distance } else { -distance }
     }
+}
+
+/// So near to the picture's border, 0..1 of the picture, is on it.
+const PICTURE_BORDER: f32 = 1e-3;
+
+/// Whether the edge a–b runs along the border of the picture.
+fn on_picture_border(a: Point, b: Point) -> bool {
+    let at = |u: f32, v: f32| {
+        (u <= PICTURE_BORDER && v <= PICTURE_BORDER)
+            || (u >= 1.0 - PICTURE_BORDER && v >= 1.0 - PICTURE_BORDER)
+    };
+    at(a.x, b.x) || at(a.y, b.y)
 }
 
 /// An open line of two or more points.
@@ -281,10 +300,25 @@ mod tests {
     }
 
     #[test]
+    fn a_box_outside_the_picture_is_clipped_to_its_border() {
+        let gone = BBox::from([1.003, 0.4, 1.05, 0.6]).clipped();
+        assert_eq!(gone, BBox::from([1.0, 0.4, 1.0, 0.6]));
+    }
+
+    #[test]
     fn depth_is_signed_and_in_picture_heights() {
         let s = square();
         assert!((s.depth(Point::new(0.4, 0.3), 1.0) - 0.1).abs() < 1e-6);
         assert!((s.depth(Point::new(0.1, 0.4), 2.0) + 0.2).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_zone_at_the_border_of_the_picture_goes_on_beyond_it() {
+        let yard =
+            Polygon::new([[0.1, 0.4], [0.9, 0.4], [0.9, 1.0], [0.1, 1.0]].map(Point::from).to_vec()).unwrap();
+        assert!((yard.depth(Point::new(0.5, 1.0), 1.0) - 0.4).abs() < 1e-3);
+        assert!(yard.depth(Point::new(0.5, 1.2), 1.0) > 0.3);
+        assert!(yard.depth(Point::new(0.05, 1.0), 1.0) < 0.0);
     }
 
     #[test]

@@ -40,6 +40,14 @@ pub fn redacted(url: &str) -> String {
     let (body, tail) = cut.map_or((rest, ""), |at| (&rest[..at], "?…"));
     // The last `@`: an unescaped one in a password must not leave half of it standing.
     let body = body.rsplit_once('@').map_or_else(|| body.to_owned(), |(_, host)| format!("…@{host}"));
+    // Some cameras take the login in the path: `/user=admin_password=…`.
+    let lower = body.to_ascii_lowercase();
+    let telling =
+        ["pass", "pwd", "token", "secret"].iter().any(|word| lower.contains(word)) && lower.contains('=');
+    let body = match body.split_once('/') {
+        Some((host, _)) if telling => format!("{host}/…"),
+        _ => body,
+    };
     format!("{scheme}://{body}{tail}")
 }
 
@@ -61,6 +69,7 @@ mod tests {
             Case("rtsp://user:p@ss/w@10.0.0.1:554/a", "rtsp://…@10.0.0.1:554/a"),
             Case("rtsp://h/a?token=x#y", "rtsp://h/a?…"),
             Case("user:pw@host", "…"),
+            Case("rtsp://10.0.0.1:554/user=admin_password=x_channel=1", "rtsp://10.0.0.1:554/…"),
             Case("embedded", "embedded"),
         ];
         for Case(url, expected) in cases {

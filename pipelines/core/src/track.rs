@@ -2,7 +2,7 @@
 
 use crate::{BBox, Class, Moment, Pts};
 
-/// Counts up from 1 for each camera; never given twice within a process.
+/// Counts up from 1 in each scene; never given twice by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct TrackId(pub u64);

@@ -107,8 +107,8 @@ fn two_files_that_define_one_camera_are_told_apart() {
     let folder = folder();
     write(folder.path(), "etc/conf.d/10-gate.toml", "[camera.gate]\nurl = \"rtsp://10.0.0.17/a\"\n");
     write(folder.path(), "etc/conf.d/20-gate.toml", "[camera.gate]\nurl = \"rtsp://10.0.0.18/a\"\n");
-    let words = ["etc/conf.d/20-gate.toml:2:1: warning:", "etc/conf.d/10-gate.toml:2:1", "two names"];
-    vedette(&folder, "check --config etc").run().expect(0, &words);
+    let words = ["etc/conf.d/20-gate.toml:2:1: camera `gate`", "etc/conf.d/10-gate.toml:2:1", "two names"];
+    vedette(&folder, "check --config etc").run().expect(78, &words);
 }
 
 #[test]

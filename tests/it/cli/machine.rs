@@ -62,9 +62,9 @@ fn a_damaged_model_file_is_refused_by_its_checksum() {
 fn a_missing_model_names_those_there_are() {
     let folder = folder();
     write(folder.path(), "etc/vedette.toml", "[inference]\nmodel = \"nanodet-g-417\"\n");
-    for verb in ["run", "doctor"] {
+    for (verb, exit) in [("check", 78), ("run", 78), ("doctor", 69)] {
         let ran = vedette(&folder, &format!("{verb} --config etc")).run();
-        ran.expect(69, &["no model `nanodet-g-417`", "nanodet-g-416"]);
+        ran.expect(exit, &["no model `nanodet-g-417`", "nanodet-g-416"]);
     }
     vedette(&folder, "model eval --model nanodet --coco a:b")
         .run()

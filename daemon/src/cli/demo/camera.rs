@@ -52,6 +52,15 @@ fn password() -> Result<Secret, Failure> {
     Ok(Secret::new(seed.iter().take(8).map(|b| format!("{b:02x}")).collect::<String>()))
 }
 
+/// Reads what the child remarks, so that it never waits for a reader. Without the thread it would only go on until the
+/// pipe is full, which takes more remarks than it has.
+fn drain(child: &mut Child) {
+    if let Some(mut remarks) = child.stderr.take() {
+        let read = move || std::io::copy(&mut remarks, &mut std::io::sink());
+        let _ = std::thread::Builder::new().name("testcam-remarks".to_owned()).spawn(read);
+    }
+}
+
 impl DemoCamera {
     /// Starts it and waits for its address.
     pub(super) fn start() -> Result<Self, Failure> {
@@ -72,7 +81,10 @@ impl DemoCamera {
             let _ = BufReader::new(out).read_line(&mut line);
         }
         match serde_json::from_str::<Ready>(&line) {
-            Ok(ready) => Ok(Self { child, url: ready.url, password }),
+            Ok(ready) => {
+                drain(&mut child);
+                Ok(Self { child, url: ready.url, password })
+            }
             Err(_) => {
                 let mut said = String::new();
                 let _ = child.kill();

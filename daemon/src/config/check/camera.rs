@@ -68,10 +68,10 @@ fn twice(check: &mut Check<'_>, id: &str) {
     let Some((last, earlier)) = layers.split_last() else { return };
     for first in earlier {
         let message = format!(
-            "camera `{id}` has a `url` here and at {}: this one counts; two cameras need two names",
+            "camera `{id}` has a `url` here and at {}: two cameras need two names",
             first.place(&path)
         );
-        check.diagnostics.push(last.error(&path, Part::Key, message).as_warning());
+        check.diagnostics.push(last.error(&path, Part::Key, message));
     }
 }
 

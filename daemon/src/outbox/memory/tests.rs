@@ -237,7 +237,8 @@ fn payloads_are_frozen_when_the_configuration_changes() {
     let before = outbox.append(event(1, Phase::Once, Severity::Info), None).unwrap();
     let frozen = outbox.next(&name("b"), 0).unwrap();
     let model = ModelStamp { name: "n".into(), sha256: "ffffffffff".into(), provider: "cpu".into() };
-    outbox.restamp("ffffffffff".to_owned(), model);
+    let node = name("box");
+    outbox.restamp(Stamp { node, epoch: uuid::Uuid::nil(), config: "ffffffffff".to_owned(), model });
     outbox.append(event(1, Phase::Once, Severity::Info), None).unwrap();
     assert_eq!(outbox.next(&name("b"), 0).unwrap(), frozen);
     assert_eq!(json(&outbox.next(&name("b"), before).unwrap())["config"], "ffffffff");

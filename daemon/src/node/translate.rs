@@ -1,0 +1,105 @@
+//! From one room's types to another's: configuration into what workers and sessions want, counters into messages.
+//!
+//! Owns: only these translations. Does not know: anything that runs.
+
+use std::collections::BTreeSet;
+
+use vedette_core::Class;
+use vedette_models::{Detector, DetectorOptions, Provider};
+
+use crate::config::{self, Config};
+use crate::counters::CameraCounters;
+use crate::sinks::{Address, MqttConfig, SinkError, Version};
+use crate::wire::{CameraStats, ModelStamp, ProviderShare, Stamp};
+
+/// How the detector is to run: only classes that some rule counts are looked for.
+pub(super) fn detector_options(config: &Config, labels: &[Class]) -> DetectorOptions {
+    let inference = &config.inference;
+    let wanted = wanted_classes(config);
+    let classes: Vec<_> = labels.iter().filter(|label| wanted.contains(label.as_str())).cloned().collect();
+    DetectorOptions {
+        providers: inference.providers.iter().filter_map(|p| p.parse::<Provider>().ok()).collect(),
+        threads: inference.threads,
+        strict: inference.strict,
+        // Without a rule everything is shown to whoever looks.
+        classes: (!classes.is_empty()).then_some(classes),
+        ..DetectorOptions::default()
+    }
+}
+
+/// What the rules of all cameras count, named or by default.
+fn wanted_classes(config: &Config) -> BTreeSet<String> {
+    let rules = config.cameras.values().flat_map(|camera| camera.rules.values());
+    rules
+        .flat_map(|rule| match &rule.common.classes {
+            Some(named) => named.iter().map(|c| c.as_str().to_owned()).collect::<Vec<_>>(),
+            None => rule.config.default_classes().iter().map(|&c| c.to_owned()).collect(),
+        })
+        .collect()
+}
+
+/// Which provider ran which share of the model, for the status topic.
+pub(super) fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
+    let model = detector.name();
+    let shares = detector.report().shares.iter();
+    shares
+        .map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share })
+        .collect()
+}
+
+/// A broker as the worker wants it. `embedded` is the port of the broker in this process.
+pub(super) fn mqtt_config(broker: &config::Broker, embedded: Option<u16>) -> Result<MqttConfig, SinkError> {
+    let address = match embedded {
+        Some(port) if broker.url == config::EMBEDDED => Address::embedded(port),
+        _ => Address::parse(&broker.url)?,
+    };
+    Ok(MqttConfig {
+        id: broker.id.clone(),
+        address,
+        version: match broker.version {
+            config::MqttVersion::V5 => Version::V5,
+            config::MqttVersion::V311 => Version::V3,
+        },
+        prefix: broker.prefix.clone(),
+        dialects: broker.dialects.clone(),
+        user: broker.user.clone(),
+        password: broker.password.clone(),
+        ca: broker.ca.clone(),
+        client_certificate: broker.client_certificate.clone(),
+        client_key: broker.client_key.clone(),
+        client_id: broker.client_id.clone(),
+        keep_alive: broker.keep_alive,
+    })
+}
+
+pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
+    let (infer, delay) = counters.means();
+    CameraStats {
+        received: counters.received.get(),
+        received_bytes: counters.received_bytes.get(),
+        decoded: counters.decoded.get(),
+        analysed: counters.analysed.get(),
+        dropped: [
+            &counters.dropped_receiving,
+            &counters.dropped_decoded,
+            &counters.dropped_waiting,
+            &counters.dropped_busy,
+            &counters.dropped_failed,
+        ]
+        .iter()
+        .map(|c| c.get())
+        .sum(),
+        reconnects: counters.reconnects.get(),
+        events: counters.events.get(),
+        events_lost: counters.events_lost.get(),
+        infer_ms: infer * 1e3,
+        delay_ms: delay * 1e3,
+    }
+}
+
+pub(super) fn stamp(config: &Config, detector: &Detector) -> Stamp {
+    let provider = detector.report().provider().to_owned();
+    let model =
+        ModelStamp { name: detector.name().to_owned(), sha256: detector.sha256().to_owned(), provider };
+    Stamp { node: config.node.id.clone(), epoch: uuid::Uuid::nil(), config: config.hash.clone(), model }
+}
