@@ -58,6 +58,21 @@ pub(crate) fn classify(error: &glib::Error, debug: &str, seen: Seen) -> FaultCla
     }
 }
 
+/// What an error says, for people. `rtspsrc` calls an RTSP status that it has no word for "Unhandled error" and puts
+/// the status on the last line of its debug text: `Service Unavailable (503)`.
+pub(crate) fn detail<'a>(text: &'a str, debug: &'a str) -> &'a str {
+    match debug.lines().last() {
+        Some(status) if text == "Unhandled error" && is_status(status) => status,
+        _ => text,
+    }
+}
+
+/// Whether a text ends with a number in brackets, as RTSP's reasons do here.
+fn is_status(text: &str) -> bool {
+    let number = text.strip_suffix(')').and_then(|text| text.rsplit_once(" (")).map(|(_, number)| number);
+    number.is_some_and(|n| n.len() == 3 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// The fault of a class at a camera, in words. `detail` is GStreamer's own text.
 pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: Seen) -> Fault {
     let at = &target.shown;
@@ -91,6 +106,10 @@ pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: S
         FaultClass::Read if seen.packets => {
             (format!("{at} closed the connection ({detail})"), "trying again".to_owned())
         }
+        FaultClass::Read if is_status(detail) => (
+            format!("{at} answers {detail}"),
+            "restart the camera if it stays so; some serve only a few viewers at once".to_owned(),
+        ),
         FaultClass::Read => (
             format!("{at} accepts connections but gives no answer ({detail})"),
             "restart the camera if it stays so".to_owned(),
@@ -145,6 +164,14 @@ fn codec_words(target: &Target, detail: &str, seen: Seen) -> (String, String) {
 mod tests {
     use super::*;
     use gst::{CoreError, ResourceError, StreamError};
+
+    #[test]
+    fn an_rtsp_status_is_told() {
+        let debug = "gstrtspsrc.c(6954): gst_rtspsrc_send (): /GstPipeline:p/GstRTSPSrc:s:\nService Unavailable (503)";
+        assert_eq!(detail("Unhandled error", debug), "Service Unavailable (503)");
+        assert_eq!(detail("Could not read", debug), "Could not read");
+        assert_eq!(detail("Unhandled error", "gstrtspsrc.c(6954): x:\nno status (here)"), "Unhandled error");
+    }
 
     #[test]
     fn messages_of_rtspsrc_have_a_class() {

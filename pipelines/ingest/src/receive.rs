@@ -14,7 +14,7 @@ use gstreamer::prelude::*;
 use vedette_core::{CameraId, Clock};
 
 use crate::assemble::Plan;
-use crate::bus::{Seen, classify, fault_of, unresolved};
+use crate::bus::{Seen, classify, detail, fault_of, unresolved};
 use crate::source::Target;
 use crate::{Descriptions, Fault, FaultClass, Item, Packet, SourceConfig, handshake};
 
@@ -188,7 +188,7 @@ fn on_message(message: &gst::Message, shared: &Arc<Shared>) {
         gst::MessageView::Error(error) => {
             let debug = error.debug().unwrap_or_default();
             let class = classify(&error.error(), &debug, shared.seen());
-            let text = error.error().message().to_owned();
+            let text = detail(error.error().message(), &debug).to_owned();
             if class == FaultClass::Refused && shared.target.wants_a_closer_look() {
                 explain_refusal(shared, text);
             } else if class == FaultClass::Codec && !shared.seen().video {
@@ -335,9 +335,10 @@ mod tests {
 
     #[test]
     fn a_server_that_refuses_tcp_is_received_by_udp() {
-        let camera =
-            TestCamera::start(Codec::H264, &TestCameraOptions { udp_only: true, ..Default::default() });
-        let refused = fault(&open(&camera.config()));
+        // Two, since the server answers 503 while it takes down what the first connection had asked for.
+        let options = TestCameraOptions { udp_only: true, ..Default::default() };
+        let [refusing, camera] = [(); 2].map(|()| TestCamera::start(Codec::H264, &options));
+        let refused = fault(&open(&refusing.config()));
         assert_eq!(refused.class, FaultClass::Codec, "{refused}");
         assert!(refused.message.contains("over TCP") && refused.remedy.contains("udp"), "{refused}");
         let receiver = open(&SourceConfig { transport: Transport::Udp, ..camera.config() });
