@@ -79,6 +79,13 @@ sandbox() {
 	check 'its configuration is not' owned /etc/vedette 'root 755'
 }
 
+lives_through_a_reload() {
+	sleep 10
+	machine_run systemctl reload vedette
+	sleep 9
+	same_pid
+}
+
 faults() {
 	pid=$(main_pid)
 	check 'kill -9' machine_run systemctl kill -s KILL vedette
@@ -89,6 +96,8 @@ faults() {
 	machine_run systemctl daemon-reload
 	check 'a shorter watchdog is fed as well' machine_run systemctl restart vedette
 	pid=$(main_pid)
+	# Long enough that counters which begin anew at a reload would be behind for two intervals.
+	check '… and after a reload' lives_through_a_reload
 	check 'a hang (SIGSTOP)' machine_run kill -STOP "$pid"
 	check '… is ended by the watchdog' machine_wait 40 new_pid
 	check '… which says so' journal_has 'Watchdog timeout'
