@@ -182,7 +182,6 @@ fn run(mut camera: Camera) {
         camera.counters.reconnects.one();
     }
     camera.end_incidents();
-    camera.report.set(CameraState::Stopped, Some("the daemon stops".to_owned()));
 }
 
 impl Camera {
@@ -190,6 +189,11 @@ impl Camera {
     fn end_incidents(&mut self) {
         let by = *self.ended_by.lock().unwrap_or_else(PoisonError::into_inner);
         self.analyst.close(by);
+        // The next node speaks for the camera after a change of the configuration.
+        if by == EndedBy::Restart {
+            self.report.set(CameraState::Stopped, Some("the daemon stops".to_owned()));
+        }
+        self.report.mute();
     }
 
     /// True when asked to stop meanwhile.

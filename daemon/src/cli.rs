@@ -50,11 +50,14 @@ struct Cli {
     verb: Verb,
 }
 
+/// Where the package puts the configuration.
+const DEFAULT_CONFIG: &str = "/etc/vedette";
+
 /// Options of every verb.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Folder with vedette.toml and conf.d/
-    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/vedette", help_heading = COMMON)]
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_CONFIG, help_heading = COMMON)]
     config: PathBuf,
     /// Folder for state [default: $STATE_DIRECTORY, else ./vedette-state]
     #[arg(long, global = true, value_name = "DIR", help_heading = COMMON)]

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use vedette_core::{AnswerValue, CameraId, Clock, Detection, Frame, Mono, Role, View, WantId};
+use vedette_core::{AnswerValue, CameraId, Clock, Detection, Frame, Mono, Role, Shutdown, View, WantId};
 use vedette_models::Detector;
 
 use queue::FairQueue;
@@ -131,13 +131,24 @@ impl RunningInference {
         self.handle.clone()
     }
 
-    /// Lets the running inference finish, drops what waits, and joins the thread.
-    pub fn stop(self) {
+    /// Lets the running inference finish, drops what waits, and joins the thread; false when a session hangs beyond
+    /// `deadline`, its thread is then left behind.
+    pub fn stop(self, deadline: Duration) -> bool {
         self.handle.shared.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.handle.shared.wake.notify_all();
+        let (clock, patience) = (Arc::clone(&self.handle.shared.clock), Shutdown::new());
+        let began = clock.now();
+        while !self.thread.is_finished() {
+            if clock.now().since(began) >= deadline {
+                log::error!("an inference hangs: its thread is left behind");
+                return false;
+            }
+            clock.pause(Duration::from_millis(10), &patience);
+        }
         if self.thread.join().is_err() {
             log::error!("the inference thread ended by an internal error");
         }
+        true
     }
 }
 

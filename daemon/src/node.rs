@@ -67,6 +67,7 @@ pub struct Kept {
     outbox: Arc<dyn Outbox>,
     latest: Arc<Latest>,
     embedded: Option<EmbeddedBroker>,
+    since: jiff::Timestamp,
     config: Config,
 }
 
@@ -80,6 +81,7 @@ impl Kept {
             outbox: Arc::new(outbox),
             latest: Arc::new(Latest::default()),
             embedded,
+            since: host.clock.wall(),
             config: config.clone(),
         })
     }
@@ -200,11 +202,11 @@ impl Node {
             None => *kept = Some(Kept::open(&config, &host, &detector)?),
         }
         let inference = Inference::start(detector, Arc::clone(&host.clock))?;
-        let Some(Kept { outbox, latest, embedded, .. }) = kept.take() else {
+        let Some(Kept { outbox, latest, embedded, since, .. }) = kept.take() else {
             return Err(StartError::Stopped);
         };
         let mut node = Self {
-            since: host.clock.wall(),
+            since,
             config,
             host,
             cameras: Vec::new(),
@@ -364,10 +366,10 @@ impl Node {
         for sink in std::mem::take(&mut self.sinks) {
             sink.stop(left(0.9));
         }
-        self.inference.stop();
+        clean &= self.inference.stop(left(1.0).max(Duration::from_millis(500)));
         self.runtime.shutdown_timeout(left(1.0).max(Duration::from_millis(100)));
-        let Self { outbox, latest, embedded, config, .. } = self;
-        (Kept { outbox, latest, embedded, config }, clean)
+        let Self { outbox, latest, embedded, since, config, .. } = self;
+        (Kept { outbox, latest, embedded, since, config }, clean)
     }
 }
 

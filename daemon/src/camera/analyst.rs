@@ -5,11 +5,12 @@
 //! decoder, topics.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
 use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene, SceneConfig};
-use vedette_core::{Answer, AnswerValue, EndedBy, Frame, IncidentIds, Moment, View};
+use vedette_core::{Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Pts, View};
 use vedette_ingest::{Packet, TimeLine};
 
 use super::{CameraDeps, StartError};
@@ -62,7 +63,7 @@ impl Analyst {
             replies,
         };
         // Also while no packet comes: what a crash left behind at the broker is not true any more.
-        analyst.tell_states();
+        analyst.tick();
         Ok(analyst)
     }
 
@@ -177,34 +178,36 @@ impl Analyst {
         }
     }
 
-    /// Now on the time line, also while no packets come.
-    fn now(&self) -> Option<Moment> {
-        let last = self.last?;
-        Some(last.shifted_to(self.line.now(self.deps.clock.now())?.max(last.pts)))
+    /// Now on the time line, also while no packets come; before the first one, its beginning at the host's time.
+    fn now(&self) -> Moment {
+        let line = self.line.now(self.deps.clock.now());
+        match self.last {
+            Some(last) => last.shifted_to(line.map_or(last.pts, |now| now.max(last.pts))),
+            None => Moment {
+                pts: Pts::ZERO,
+                wall: self.deps.clock.wall(),
+                wall_ok: self.deps.wall_ok.load(Relaxed),
+                clock: ClockSource::Host,
+            },
+        }
     }
 
     pub(super) fn tick(&mut self) {
-        if let Some(now) = self.now() {
-            let outcome = self.scene.tick(now);
-            self.deliver(outcome);
-        }
+        let outcome = self.scene.tick(self.now());
+        self.deliver(outcome);
     }
 
     pub(super) fn lost(&mut self, reason: Lost) {
         self.waiting = None;
         self.counters.clear_tracks();
-        if let Some(now) = self.now() {
-            let outcome = self.scene.lost(now, reason);
-            self.deliver(outcome);
-        }
+        let outcome = self.scene.lost(self.now(), reason);
+        self.deliver(outcome);
     }
 
     /// Ends every open incident.
     pub(super) fn close(&mut self, by: EndedBy) {
-        if let Some(now) = self.now() {
-            let outcome = self.scene.close(now, by);
-            self.deliver(outcome);
-        }
+        let outcome = self.scene.close(self.now(), by);
+        self.deliver(outcome);
     }
 
     fn deliver(&mut self, outcome: Outcome) {

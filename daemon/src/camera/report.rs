@@ -58,6 +58,7 @@ pub struct Snapshot {
 struct Inner {
     now: Snapshot,
     published: Mono,
+    muted: bool,
     measured: (Mono, u64),
 }
 
@@ -80,7 +81,7 @@ impl Report {
             clock: Arc::clone(&deps.clock),
             latest: Arc::clone(&deps.latest),
             counters,
-            inner: Mutex::new(Inner { now, published: start, measured: (start, 0) }),
+            inner: Mutex::new(Inner { now, published: start, muted: false, measured: (start, 0) }),
         };
         report.publish(&report.snapshot());
         report
@@ -88,6 +89,11 @@ impl Report {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).now.clone()
+    }
+
+    /// Says nothing any more: a stream that closes slowly must not speak over what comes after it.
+    pub(super) fn mute(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).muted = true;
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -147,6 +153,9 @@ impl Report {
     }
 
     fn publish(&self, snapshot: &Snapshot) {
+        if self.inner.lock().unwrap_or_else(PoisonError::into_inner).muted {
+            return;
+        }
         // Every frame is decoded until adaptive decoding decides otherwise: never `quiet`.
         let busy = snapshot.state == CameraState::Live && self.counters.tracks() > 0;
         let decode = if busy { "busy" } else { "watch" };

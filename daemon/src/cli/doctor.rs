@@ -1,13 +1,14 @@
 //! `vedette doctor`: is everything here that the daemon needs, and which provider really runs the model.
 
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use vedette_ingest::Descriptions;
 use vedette_models::{Detector, Runtime};
 
-use super::{Global, colours, say, say_json};
+use super::{DEFAULT_CONFIG, Global, colours, say, say_json};
 use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
@@ -89,11 +90,15 @@ fn line(finding: &Finding, colour: bool) -> String {
 }
 
 fn configuration(global: &Global, findings: &mut Findings) -> Option<Config> {
+    let shown = global.config.display();
     if !global.config.exists() {
-        findings.push(warning(
-            CONFIGURATION,
-            format!("{} does not exist; defaults are used", global.config.display()),
-        ));
+        // On a machine where it is not installed yet there is none; one that was named must be there.
+        let installed = global.config == Path::new(DEFAULT_CONFIG);
+        findings.push(if installed {
+            warning(CONFIGURATION, format!("{shown} does not exist; defaults are used"))
+        } else {
+            failed(CONFIGURATION, format!("{shown} does not exist; name the folder with --config DIR"))
+        });
         return None;
     }
     match config::load(&global.options()) {

@@ -75,7 +75,8 @@ impl Diagnostic {
         let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
         let column = text[line_start..start].chars().count();
-        let end = floor_char(text, span.end.clamp(start, line_start + line.len()).max(start));
+        // The line ends before its `\r`, the fault may lie on the `\n` behind.
+        let end = floor_char(text, span.end.min(line_start + line.len())).max(start);
         let shown = mask.apply(line);
         let width = shown.chars().count();
         // A masked line is shorter than it was: the carets stay within what is shown.
@@ -121,7 +122,13 @@ impl Mask {
                 }
             }
             Self::All => "…".to_owned(),
-            Self::Urls => line.split_inclusive(['"', '\'', ' ']).map(redact_word).collect(),
+            Self::Urls => {
+                // A password may hold what ends a word: from the scheme to the last `@` nothing is shown.
+                let login =
+                    line.split_once("://").and_then(|(head, rest)| Some((head, rest.rsplit_once('@')?.1)));
+                let line = login.map_or_else(|| line.to_owned(), |(head, host)| format!("{head}://…@{host}"));
+                line.split_inclusive(['"', '\'', ' ']).map(redact_word).collect()
+            }
         }
     }
 }

@@ -194,7 +194,8 @@ fn explain_duplicates(found: &mut Vec<Diagnostic>, text: &str) {
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let meant = ["pass", "pwd", "secret", "token"].iter().any(|part| key.contains(part));
-    (meant && key != "secrets_file") || strsim::osa_distance(&key, "password") <= 2
+    let short = key.split(['-', '_']).any(|word| ["pw", "kennwort"].contains(&word));
+    (meant && key != "secrets_file") || short || strsim::osa_distance(&key, "password") <= 2
 }
 
 /// Whether some key of a text is secret, also where its syntax is broken. Comments do not count.

@@ -280,3 +280,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_fault_at_the_end_of_a_line_of_windows_is_told_and_not_a_panic() {
+    let wrong = from_text("a.toml", "[camera.a]\r\nurl = \"rtsp://h/a\r\nfps = 5\r\n", &Options::default());
+    assert!(wrong.unwrap_err().to_string().starts_with("a.toml:2:"));
+}
+
+#[test]
+fn a_password_in_a_url_is_not_shown_whatever_it_holds() {
+    for login in ["me:it's hidden", "me:hid\\\"den", "me:p@hidden"] {
+        let text = format!("[camera.a]\nurl = \"rtsp://{login}@10.0.0.1/a\"\nfsp = 1\n");
+        let wrong = from_text("a.toml", &text, &Options::default()).unwrap_err().to_string();
+        assert!(!wrong.contains("hidden") && !wrong.contains("den@"), "{wrong}");
+    }
+    let text = "[camera.a]\nurl = \"rtsp://h/a\"\nuser-pw = \"hunter2\"\npw = \"hunter3\"\n";
+    let wrong = from_text("a.toml", text, &Options::default()).unwrap_err().to_string();
+    assert!(!wrong.contains("hunter"), "{wrong}");
+}

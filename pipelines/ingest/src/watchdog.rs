@@ -11,6 +11,8 @@ use crate::FaultClass;
 #[derive(Clone, Debug)]
 pub struct Watchdog {
     packet: Mono,
+    /// Whether a packet has come at all.
+    begun: bool,
     /// When the oldest packet that was given to a decoder and is still without a frame was given.
     owed_since: Option<Mono>,
     keyframe: Option<Mono>,
@@ -21,6 +23,8 @@ pub struct Watchdog {
 impl Watchdog {
     /// Without a packet for so long, the stream is stalled.
     pub const SILENCE: Duration = Duration::from_secs(5);
+    /// Until the first packet of a connection: logins and set-up over slow links, and sources that wake up at PLAY.
+    pub const FIRST: Duration = Duration::from_secs(15);
     /// The shortest time in which packets must give a frame; two GOPs where those are longer.
     pub const BLINDNESS: Duration = Duration::from_secs(10);
     /// A GOP counts as no longer than this: cameras that send a keyframe on request only have endless ones.
@@ -28,12 +32,12 @@ impl Watchdog {
 
     /// Begins with a connection.
     pub fn new(now: Mono) -> Self {
-        Self { packet: now, owed_since: None, keyframe: None, gop: Duration::ZERO }
+        Self { packet: now, begun: false, owed_since: None, keyframe: None, gop: Duration::ZERO }
     }
 
     /// A packet came.
     pub fn packet(&mut self, now: Mono, keyframe: bool) {
-        self.packet = now;
+        (self.packet, self.begun) = (now, true);
         if keyframe {
             if let Some(before) = self.keyframe {
                 self.gop = self.gop.max(now.since(before)).min(Self::LONGEST_GOP);
@@ -52,10 +56,10 @@ impl Watchdog {
         self.owed_since = None;
     }
 
-    /// [`FaultClass::Stalled`] without a packet for 5 s; [`FaultClass::Undecodable`] where a decoder owes a frame
+    /// [`FaultClass::Stalled`] without a packet for 5 s (15 s before the first one); [`FaultClass::Undecodable`] where a decoder owes a frame
     /// for 10 s or two GOPs, the longer one.
     pub fn check(&self, now: Mono) -> Option<FaultClass> {
-        if now.since(self.packet) >= Self::SILENCE {
+        if now.since(self.packet) >= if self.begun { Self::SILENCE } else { Self::FIRST } {
             return Some(FaultClass::Stalled);
         }
         let patience = Self::BLINDNESS.max(self.gop * 2);
@@ -73,12 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_stall_even_before_the_first_packet() {
+    fn silence_is_a_stall_also_before_the_first_packet_but_later() {
         let mut dog = Watchdog::new(at(100.0));
-        assert_eq!(dog.check(at(104.9)), None);
-        assert_eq!(dog.check(at(105.0)), Some(FaultClass::Stalled));
-        dog.packet(at(105.0), true);
-        assert_eq!(dog.check(at(109.0)), None);
+        assert_eq!(dog.check(at(114.9)), None);
+        assert_eq!(dog.check(at(115.0)), Some(FaultClass::Stalled));
+        dog.packet(at(115.0), true);
+        assert_eq!(dog.check(at(119.9)), None);
+        assert_eq!(dog.check(at(120.0)), Some(FaultClass::Stalled));
     }
 
     #[test]

@@ -76,16 +76,28 @@ pub(super) fn build(
     })
 }
 
+/// Host and port behind a URL, so that `mqtt://h` and `mqtt://h:1883` are one.
+fn reached(broker: &Broker) -> (String, u16) {
+    let url = ::url::Url::parse(&broker.url).ok();
+    let host = url.as_ref().and_then(|u| u.host_str()).unwrap_or(&broker.url).to_ascii_lowercase();
+    let default = if broker.url.starts_with("mqtts") { 8883 } else { 1883 };
+    (host, url.and_then(|u| u.port()).unwrap_or(default))
+}
+
 /// What two brokers cannot share.
 pub(super) fn check_pairs(check: &mut Check<'_>, brokers: &BTreeMap<Name, Broker>) {
     let all: Vec<&Broker> = brokers.values().collect();
     for (index, broker) in all.iter().enumerate() {
-        let Some(same) = all[..index].iter().find(|other| other.url == broker.url) else { continue };
+        let clash = |other: &&&Broker| {
+            reached(other) == reached(broker)
+                && (broker.url == EMBEDDED || other.client_id == broker.client_id)
+        };
+        let Some(same) = all[..index].iter().find(clash) else { continue };
         let id = broker.id.as_str();
         if broker.url == EMBEDDED {
             let message = format!("there is one embedded broker, and `broker.{}` is it", same.id);
             check.value_error(&["broker", id, "url"], message);
-        } else if same.client_id == broker.client_id {
+        } else {
             let message = format!(
                 "`broker.{id}` and `broker.{}` reach one broker as one client `{}`, which would close each other's \
                  connection: give one of them another `client_id`",

@@ -82,8 +82,8 @@ impl Worker {
     async fn serve(&mut self) {
         let mut backoff = Backoff::default();
         loop {
-            let began = self.clock.now();
-            let Err(error) = self.connection().await else { return };
+            let mut connected = None;
+            let Err(error) = self.connection(&mut connected).await else { return };
             self.context.status.change(|s| {
                 s.connected = false;
                 s.last_error = Some(error.to_string());
@@ -92,7 +92,7 @@ impl Worker {
             if stopping && self.context.outbox.next(&self.context.id, 0).is_none() {
                 return;
             }
-            if self.clock.now().since(began) > GOOD {
+            if connected.is_some_and(|since| self.clock.now().since(since) > GOOD) {
                 backoff.reset();
             }
             self.complain(&error);
@@ -122,7 +122,7 @@ impl Worker {
     }
 
     /// One connection, from opening to its end. `Ok` when it ended because the worker stops.
-    async fn connection(&mut self) -> Result<(), LinkError> {
+    async fn connection(&mut self, connected: &mut Option<Mono>) -> Result<(), LinkError> {
         let offline = offline(&self.context, &*self.clock);
         let (sender, mut poller) = link::open(&self.config, offline)?;
         let Self { config, context, clock, stop, appended, changed, drain_until, complaint } = self;
@@ -154,6 +154,7 @@ impl Worker {
                     *complaint = None;
                     context.status.change(|s| (s.connected, s.last_error) = (true, None));
                     let session = Session::new(context, clock.now());
+                    *connected = Some(clock.now());
                     live = Some(Live { context, sender: &sender, session, leaving: Leaving::No });
                 }
                 (Happened::Sent(pkid), Some(live)) => live.session.sent(pkid),
