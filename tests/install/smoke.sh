@@ -39,6 +39,7 @@ like() { # PROPERTY PATTERN
 }
 is_active() { machine_run systemctl is-active --quiet vedette; }
 journal_has() { machine_run journalctl -q -o cat -u vedette --no-pager | grep -e "$1"; }
+journal_of() { machine_run journalctl -q -o cat -u vedette --no-pager "CAMERA=$1" | grep -e .; }
 fails() { ! "$@"; }
 
 main_pid() { property MainPID; }
@@ -68,6 +69,7 @@ install_and_start() {
 	camera gate
 	check 'with a camera that does not answer it is READY too' machine_run systemctl restart vedette
 	check 'systemctl status tells how it stands' machine_wait 10 like StatusText '*/1 camera*'
+	check 'the journal knows which camera a line is about' machine_wait 10 journal_of gate
 	check 'ONNX Runtime is the one of the package' maps_onnxruntime
 }
 
