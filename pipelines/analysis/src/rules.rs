@@ -65,7 +65,7 @@ pub struct Common {
     pub cooldown: Span,
     /// At most so many incidents an hour; further ones are counted as suppressed. Default 20.
     pub max_per_hour: u32,
-    /// Default: that of the kind (`alarm` for most).
+    /// How urgent its events are. Default: that of the kind (`alarm` for most).
     pub severity: Option<Severity>,
     /// Whether it reports at all. Default true.
     pub armed: bool,
