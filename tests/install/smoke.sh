@@ -15,6 +15,7 @@ root=$(sh "$here/root.sh" machine)
 failed=0
 trap 'machine_down' EXIT
 trap 'exit 130' INT
+trap 'exit 141' PIPE    # `| head` must not leave a machine behind
 trap 'exit 143' TERM
 
 check() { # WHAT COMMAND…
