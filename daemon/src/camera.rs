@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, bounded, select, tick};
 use jiff::tz::TimeZone;
+use vedette_analysis::SceneConfig;
 use vedette_core::{Clock, EndedBy, Shutdown};
 use vedette_ingest::{Backoff, Descriptions, Fault, Masks};
 
@@ -30,6 +31,17 @@ use analyst::Analyst;
 use report::Report;
 pub use report::{CameraState, Snapshot};
 use session::Ending;
+
+/// What a camera's scene is built of, live and in replay.
+pub(crate) fn scene_config(config: &config::Camera, time_zone: &TimeZone) -> SceneConfig {
+    SceneConfig {
+        camera: config.id.clone(),
+        zones: config.zones.clone(),
+        lines: config.lines.clone(),
+        rules: config.rules.clone(),
+        time_zone: time_zone.clone(),
+    }
+}
 
 /// How often a camera's thread looks up without being woken: ticks of the scene, watchdogs, status.
 const TICK: Duration = Duration::from_secs(1);

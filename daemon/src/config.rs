@@ -22,10 +22,11 @@ use std::sync::Arc;
 
 use vedette_analysis::rules::RuleSetup;
 use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
+use vedette_ingest::Transport;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
 pub use self::load::{from_text, load};
-pub use self::raw::{MqttVersion, Transport};
+pub use self::raw::MqttVersion;
 pub use self::schema::json_schema;
 
 /// The [`Broker::url`] of the broker inside the daemon.

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use vedette_analysis::{Lost, Observation, Outcome, Scene, SceneConfig};
+use vedette_analysis::{Lost, Observation, Outcome, Scene};
 use vedette_core::{Answer, AnswerValue, Event, Frame, IncidentIds, Moment, Pts, Role, View};
 use vedette_ingest::{Descriptions, Fault, FaultClass, FileReader, Masks};
 use vedette_models::{Detector, ModelError};
 
+use crate::camera::scene_config;
 use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::pacer::Pacer;
@@ -106,7 +107,7 @@ impl Replay<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Summary, ReplayError> {
         let ids = IncidentIds::seeded(seed(path, self.config_hash)?);
-        let mut scene = Scene::build(self.scene_config(), ids)?;
+        let mut scene = Scene::build(scene_config(self.camera, &self.time_zone), ids)?;
         let masks = Masks::new(self.camera.masks.values().cloned().collect());
         let reader = FileReader::open(path, self.descriptions, &masks, self.start)?;
         let of = reader.duration().map(|d| d.as_secs_f64());
@@ -133,16 +134,6 @@ impl Replay<'_> {
         run.finish(last);
         run.summary.seconds = last.pts.secs_f64();
         Ok(run.summary)
-    }
-
-    fn scene_config(&self) -> SceneConfig {
-        SceneConfig {
-            camera: self.camera.id.clone(),
-            zones: self.camera.zones.clone(),
-            lines: self.camera.lines.clone(),
-            rules: self.camera.rules.clone(),
-            time_zone: self.time_zone.clone(),
-        }
     }
 }
 

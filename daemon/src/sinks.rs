@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::wire::SinkStats;
 
 pub use latest::Latest;
-pub use mqtt::{Address, MqttConfig, RunningSink, SinkError, Version};
+pub use mqtt::{Address, MqttConfig, RunningSink, SinkError};
 
 /// What a worker needs besides its configuration.
 #[derive(Clone)]

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use uuid::Uuid;
+use vedette::config::MqttVersion;
 use vedette::outbox::{MemoryOutbox, Outbox};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
-use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus, Version};
+use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
     BBox, Class, Clock, ClockSource, Event, Moment, Name, ObjectSummary, Phase, Pts, Secret, Severity,
@@ -153,7 +154,7 @@ fn check_order(events: &[Message]) -> usize {
     repeated
 }
 
-fn delivers_in_order(version: Version) {
+fn delivers_in_order(version: MqttVersion) {
     let broker = Mosquitto::start(Options::default());
     let subscriber = Subscriber::start("watcher", broker.port(), None);
     let rig = Rig::new();
@@ -175,12 +176,12 @@ fn delivers_in_order(version: Version) {
 
 #[test]
 fn a_thousand_events_arrive_in_order_over_mqtt_5() {
-    delivers_in_order(Version::V5);
+    delivers_in_order(MqttVersion::V5);
 }
 
 #[test]
 fn a_thousand_events_arrive_in_order_over_mqtt_3() {
-    delivers_in_order(Version::V3);
+    delivers_in_order(MqttVersion::V311);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn a_wrong_password_is_named_and_the_right_one_works() {
     let login = ("box", "right");
     let broker = Mosquitto::start(Options { login: Some(login), ..Options::default() });
     let rig = Rig::new();
-    for version in [Version::V3, Version::V5] {
+    for version in [MqttVersion::V311, MqttVersion::V5] {
         let mut config = rig.config(broker.port());
         (config.version, config.user, config.password) =
             (version, Some("box".into()), Some(Secret::new("wrong")));
@@ -327,7 +328,7 @@ fn retained_values_are_there_for_a_late_subscriber() {
 fn the_broker_says_offline_when_the_daemon_dies() {
     let broker = Mosquitto::start(Options::default());
     let subscriber = Subscriber::start("watcher", broker.port(), None);
-    for version in [Version::V3, Version::V5] {
+    for version in [MqttVersion::V311, MqttVersion::V5] {
         let rig = Rig::new();
         let mut config = rig.config(broker.port());
         config.version = version;
@@ -400,7 +401,7 @@ fn a_plain_subscriber_works_with_the_embedded_broker() {
     let broker = EmbeddedBroker::start(0).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
-    (config.address, config.version) = (Address::embedded(broker.port()), Version::V3);
+    (config.address, config.version) = (Address::embedded(broker.port()), MqttVersion::V311);
     let sink = rig.sink(config);
     rig.until(&sink, "a connection", |s| s.connected);
     let mut child = Command::new("mosquitto_sub")
@@ -438,7 +439,7 @@ fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
     let again = EmbeddedBroker::start(port).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(port);
-    config.version = Version::V3;
+    config.version = MqttVersion::V311;
     let sink = rig.sink(config);
     rig.append("gate");
     rig.until(&sink, "delivery by the second broker", |s| s.acked == 1);

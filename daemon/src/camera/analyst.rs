@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
-use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene, SceneConfig};
+use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene};
 use vedette_core::{Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Pts, View};
 use vedette_ingest::{Packet, TimeLine};
 
-use super::{CameraDeps, StartError};
+use super::{CameraDeps, StartError, scene_config};
 use crate::config;
 use crate::counters::CameraCounters;
 use crate::infer::{Job, Purpose, Reply};
@@ -45,7 +45,7 @@ impl Analyst {
         deps: &CameraDeps,
         counters: Arc<CameraCounters>,
     ) -> Result<Self, StartError> {
-        let scene = Scene::build(scene_config(config, deps), IncidentIds::seeded(system_seed()?))?;
+        let scene = Scene::build(scene_config(config, &deps.time_zone), IncidentIds::seeded(system_seed()?))?;
         let (reply_to, replies) = unbounded();
         let mut analyst = Self {
             config: Arc::clone(config),
@@ -243,15 +243,5 @@ impl Analyst {
             });
         }
         self.told = states;
-    }
-}
-
-pub(crate) fn scene_config(config: &config::Camera, deps: &CameraDeps) -> SceneConfig {
-    SceneConfig {
-        camera: config.id.clone(),
-        zones: config.zones.clone(),
-        lines: config.lines.clone(),
-        rules: config.rules.clone(),
-        time_zone: deps.time_zone.clone(),
     }
 }

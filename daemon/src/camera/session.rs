@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, never, select};
 use vedette_core::{Frame, Mono, Pts};
 use vedette_ingest::{
-    Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Transport, Watchdog, open_decoder,
+    Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Watchdog, open_decoder,
 };
 
 use super::Camera;
@@ -109,10 +109,7 @@ fn source(config: &config::Camera) -> SourceConfig {
         url: config.url.clone(),
         user: config.user.clone(),
         password: config.password.clone(),
-        transport: match config.transport {
-            config::Transport::Tcp => Transport::Tcp,
-            config::Transport::Udp => Transport::Udp,
-        },
+        transport: config.transport,
         pipeline: config.pipeline.clone(),
     }
 }

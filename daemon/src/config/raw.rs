@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vedette_core::{Name, Point, Span};
+use vedette_ingest::Transport;
 
 /// A configuration file of Vedette.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -159,27 +160,6 @@ pub enum MqttVersion {
     /// MQTT 3.1.1.
     #[serde(rename = "3.1.1")]
     V311,
-}
-
-/// How RTP comes from the camera.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// Within the RTSP connection: no loss, passes firewalls.
-    #[default]
-    Tcp,
-    /// In datagrams.
-    Udp,
-}
-
-impl Transport {
-    /// As written: `tcp` or `udp`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
 }
 
 /// One camera.

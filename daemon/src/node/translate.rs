@@ -9,7 +9,7 @@ use vedette_models::{Detector, DetectorOptions, Provider};
 
 use crate::config::{self, Config};
 use crate::counters::CameraCounters;
-use crate::sinks::{Address, MqttConfig, SinkError, Version};
+use crate::sinks::{Address, MqttConfig, SinkError};
 use crate::wire::{CameraStats, ModelStamp, ProviderShare, Stamp};
 
 /// How the detector is to run: only classes that some rule counts are looked for.
@@ -56,10 +56,7 @@ pub(super) fn mqtt_config(broker: &config::Broker, embedded: Option<u16>) -> Res
     Ok(MqttConfig {
         id: broker.id.clone(),
         address,
-        version: match broker.version {
-            config::MqttVersion::V5 => Version::V5,
-            config::MqttVersion::V311 => Version::V3,
-        },
+        version: broker.version,
         prefix: broker.prefix.clone(),
         dialects: broker.dialects.clone(),
         user: broker.user.clone(),

@@ -16,18 +16,9 @@ use tokio::task::JoinHandle;
 use vedette_core::{Name, Secret, Span};
 
 use super::{SinkDeps, SinkStatus};
+use crate::config::MqttVersion;
 use crate::outbox::Outbox;
 use crate::wire::{self, Dialect};
-
-/// Which MQTT is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Version {
-    /// MQTT 3.1.1: the broker cannot say that it refuses a message.
-    V3,
-    /// MQTT 5.
-    #[default]
-    V5,
-}
 
 /// Where a broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +93,7 @@ pub struct MqttConfig {
     /// Where it is.
     pub address: Address,
     /// Which MQTT it speaks. Default 5.
-    pub version: Version,
+    pub version: MqttVersion,
     /// First levels of every topic. Default `vedette`.
     pub prefix: String,
     /// Which wire schemas it gets. Default `vedette`.
@@ -129,7 +120,7 @@ impl MqttConfig {
         Self {
             id,
             address,
-            version: Version::default(),
+            version: MqttVersion::default(),
             prefix: "vedette".to_owned(),
             dialects: vec!["vedette".to_owned()],
             user: None,

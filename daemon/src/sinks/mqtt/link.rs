@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::{TlsConfiguration, Transport, v5};
 
+use super::MqttConfig;
 use super::tls::{self, TlsError};
-use super::{MqttConfig, Version};
+use crate::config::MqttVersion;
 
 /// Packet ids in use. rumqttc gives them in a circle and stops at one that is still unanswered, so the circle is wide.
 const PACKET_IDS: u16 = 1024;
@@ -123,8 +124,8 @@ pub(super) fn open(config: &MqttConfig, will: Option<Publish>) -> Result<(Sender
         will,
     };
     let (sender, inner) = match config.version {
-        Version::V3 => open_v3(ready),
-        Version::V5 => open_v5(ready),
+        MqttVersion::V311 => open_v3(ready),
+        MqttVersion::V5 => open_v5(ready),
     };
     let address = format!("{}:{}", config.address.host, config.address.port);
     Ok((sender, Poller { broker: config.id.clone(), address, inner }))
