@@ -12,6 +12,7 @@ mod evaluate;
 pub mod families;
 mod manifest;
 mod native;
+mod onnx;
 mod preprocess;
 mod profile;
 mod provider;
