@@ -1,19 +1,16 @@
-//! A detector: one session, its buffers, and the way from a frame to detections.
+//! A detector: a network whose outputs are boxes, and what of them is kept.
 //!
-//! Owns: the session and the order pre-processing → run → decode → picture coordinates. Does not know: cameras,
-//! threads (the daemon gives each detector one), which pictures matter.
+//! Owns: the allow-list of classes and the way to picture coordinates. Does not know: cameras, threads, which pictures
+//! matter.
 
-use ort::session::Session;
-use ort::value::{Tensor, TensorElementType, ValueType};
-use vedette_core::{Class, Detection, Frame, View};
+use vedette_core::{Class, Detection, Frame, Role, View};
 
-use crate::families::{Keep, Output, ShapeMismatch};
-use crate::manifest::{Manifest, ManifestError};
-use crate::preprocess::{EmptyView, Preprocessor};
-use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS};
+use crate::families::{Decoded, Keep};
+use crate::manifest::Manifest;
+use crate::network::{ModelError, Network, NetworkOptions, expect_role};
+use crate::profile::ProviderReport;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
-use crate::session::{self, Opened, Wish};
 
 /// At most so many boxes a frame: as COCO counts, and more than any scene needs.
 const MOST_BOXES: usize = 100;
@@ -42,93 +39,11 @@ impl Default for DetectorOptions {
     }
 }
 
-/// Why a model does not open or run.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// Its file cannot be used.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// ONNX Runtime refuses the file.
-    #[error("model `{model}`: ONNX Runtime does not open {file}: {reason}")]
-    Load {
-        /// The model.
-        model: String,
-        /// Its file.
-        file: String,
-        /// What ONNX Runtime said.
-        reason: String,
-    },
-    /// The network is not the one described.
-    #[error(
-        "model `{model}`: {what} should be {expected}, is {found}; correct the manifest or fetch the file again"
-    )]
-    Shape {
-        /// The model.
-        model: String,
-        /// Which input or output.
-        what: String,
-        /// By the manifest.
-        expected: String,
-        /// In the file.
-        found: String,
-    },
-    /// A class of the allow-list that the model does not know.
-    #[error("model `{model}` knows no class `{class}`; it knows: {known}")]
-    UnknownClass {
-        /// The model.
-        model: String,
-        /// The class asked for.
-        class: Class,
-        /// Those there are.
-        known: String,
-    },
-    /// With `strict`: a provider that cannot be had.
-    #[error("model `{model}`: provider {provider} cannot be used: {reason} (inference.strict is on)")]
-    Provider {
-        /// The model.
-        model: String,
-        /// The provider.
-        provider: Provider,
-        /// Why not.
-        reason: String,
-    },
-    /// An inference failed.
-    #[error("model `{model}`: {reason}")]
-    Run {
-        /// The model.
-        model: String,
-        /// What ONNX Runtime said.
-        reason: String,
-    },
-    /// There is nothing to look at.
-    #[error(transparent)]
-    View(#[from] EmptyView),
-    /// The golden pair does not come out: a broken file, runtime or processor.
-    #[error(
-        "model `{model}`: mean of `{output}` should be {expected}, is {found}: runtime or file is broken"
-    )]
-    Golden {
-        /// The model.
-        model: String,
-        /// The output.
-        output: String,
-        /// By the manifest.
-        expected: f64,
-        /// On this machine.
-        found: f64,
-    },
-}
-
 /// A network that gives boxes, ready to run. One at a time: give each its own thread.
 #[derive(Debug)]
 pub struct Detector {
-    manifest: Manifest,
-    session: Session,
-    input: Tensor<u8>,
-    preprocessor: Preprocessor,
+    network: Network,
     keep: Keep,
-    sha256: String,
-    report: ProviderReport,
 }
 
 impl Detector {
@@ -139,29 +54,11 @@ impl Detector {
         manifest: &Manifest,
         options: &DetectorOptions,
     ) -> Result<Self, ModelError> {
-        let manifest = manifest.clone();
-        let classes = allowed(&manifest, options.classes.as_deref())?;
-        let (providers, threads, strict) = (options.providers.as_slice(), options.threads, options.strict);
-        let wish = Wish { runtime, manifest: &manifest, providers, threads, strict };
-        let opened = session::open(wish)?;
-        check_input(&manifest, &opened.session)?;
-        check_outputs(&manifest, &opened.session)?;
-        let spec = manifest.input();
-        let mut input = tensor(&manifest)?;
-        let shares = measure(wish, &opened, &mut input);
-        let report = ProviderReport {
-            runtime: runtime.version().to_owned(),
-            form: opened.form,
-            requested: options.providers.clone(),
-            registrations: opened.registrations,
-            shares,
-        };
-        judge(&manifest, &report, &opened.providers, options.strict)?;
-        let preprocessor = Preprocessor::new(spec.width, spec.height, spec.color, spec.pad);
-        let keep =
-            Keep { min_score: options.min_score, classes, nms_iou: options.nms_iou, limit: MOST_BOXES };
-        let Opened { session, sha256, .. } = opened;
-        Ok(Self { session, input, preprocessor, keep, sha256, report, manifest })
+        expect_role(manifest, Role::Detector)?;
+        let classes = allowed(manifest, options.classes.as_deref())?;
+        let DetectorOptions { providers, threads, strict, min_score, nms_iou, .. } = options.clone();
+        let network = Network::open(runtime, manifest, &NetworkOptions { providers, threads, strict })?;
+        Ok(Self { network, keep: Keep { min_score, classes, nms_iou, limit: MOST_BOXES } })
     }
 
     /// What is on the view of a frame: boxes 0..1 of the whole, unturned picture, strongest first, at most 100.
@@ -188,9 +85,11 @@ impl Detector {
         view: View,
         keep: &Keep,
     ) -> Result<Vec<Detection>, ModelError> {
-        let letterbox = self.preprocessor.run(frame, view, self.input.extract_tensor_mut().1)?;
-        let found = self.run(|manifest, outputs| manifest.family().decode(outputs, keep))?;
-        let labels = self.manifest.labels();
+        let letterbox = self.network.look(frame, view)?;
+        let Decoded::Boxes(found) = self.network.decode(keep)? else {
+            return Err(self.network.failed("its family gives no boxes".to_owned()));
+        };
+        let labels = self.network.manifest().labels();
         let detections = found.into_iter().filter_map(|raw| {
             let bbox = letterbox.to_picture(raw.xyxy);
             let class = labels.get(raw.class)?.clone();
@@ -200,73 +99,34 @@ impl Detector {
         Ok(detections.collect())
     }
 
-    /// Runs the golden input of the manifest and compares what comes out: tells a working file, runtime and
-    /// processor from a broken one. Says nothing for other forms than the measured one.
+    /// As [`Network::check_golden`].
     pub fn check_golden(&mut self) -> Result<(), ModelError> {
-        let golden = self.manifest.golden().clone();
-        if golden.form != self.report.form {
-            return Ok(());
-        }
-        fill_golden(self.input.extract_tensor_mut().1, golden.multiplier);
-        let means = self.run(|_, outputs| {
-            Ok(outputs.iter().map(|o| (o.name.to_owned(), mean(o.data))).collect::<Vec<_>>())
-        })?;
-        for (output, found) in means {
-            let expected = golden.means.get(&output).copied().unwrap_or(f64::NAN);
-            let near = (found - expected).abs() <= expected.abs() * golden.tolerance;
-            if !near {
-                let model = self.manifest.name().to_owned();
-                return Err(ModelError::Golden { model, output, expected, found });
-            }
-        }
-        Ok(())
-    }
-
-    fn run<T>(
-        &mut self,
-        use_outputs: impl FnOnce(&Manifest, &[Output<'_>]) -> Result<T, ShapeMismatch>,
-    ) -> Result<T, ModelError> {
-        let manifest = &self.manifest;
-        let failed = |reason: String| ModelError::Run { model: manifest.name().to_owned(), reason };
-        let outputs = self.session.run(ort::inputs![&self.input]).map_err(|e| failed(e.to_string()))?;
-        let mut views = Vec::new();
-        for name in manifest.family().outputs() {
-            let value = outputs.get(name).ok_or_else(|| failed(format!("gave no output `{name}`")))?;
-            let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| failed(e.to_string()))?;
-            views.push(Output { name, shape, data });
-        }
-        use_outputs(manifest, &views).map_err(|e| failed(e.to_string()))
+        self.network.check_golden()
     }
 
     /// Every class the model knows, in the order of its outputs.
     pub fn labels(&self) -> &[Class] {
-        self.manifest.labels()
+        self.network.manifest().labels()
     }
 
     /// The model's name in the configuration.
     pub fn name(&self) -> &str {
-        self.manifest.name()
+        self.network.name()
     }
 
     /// SHA-256 of the file that runs, lower-case hex.
     pub fn sha256(&self) -> &str {
-        &self.sha256
+        self.network.sha256()
     }
 
     /// Who runs it: wished, registered, measured.
     pub fn report(&self) -> &ProviderReport {
-        &self.report
+        self.network.report()
     }
-}
 
-fn mean(data: &[f32]) -> f64 {
-    data.iter().map(|v| f64::from(*v)).sum::<f64>() / data.len().max(1) as f64
-}
-
-/// Byte i is the top byte of i · `multiplier` (wrapping at 32 bits).
-fn fill_golden(bytes: &mut [u8], multiplier: u32) {
-    for (i, byte) in (0u32..).zip(bytes) {
-        *byte = (i.wrapping_mul(multiplier) >> 24) as u8;
+    /// The network behind it.
+    pub fn network(&mut self) -> &mut Network {
+        &mut self.network
     }
 }
 
@@ -282,101 +142,6 @@ fn allowed(manifest: &Manifest, classes: Option<&[Class]>) -> Result<Vec<bool>, 
         });
     }
     Ok(labels.iter().map(|label| classes.contains(label)).collect())
-}
-
-fn check_input(manifest: &Manifest, session: &Session) -> Result<(), ModelError> {
-    let spec = manifest.input();
-    let wanted = [1, spec.height as i64, spec.width as i64, 3];
-    let expected = format!("one tensor `{}` of u8 {wanted:?}", spec.name);
-    let found = match session.inputs() {
-        [only] => match only.dtype() {
-            ValueType::Tensor { ty: TensorElementType::Uint8, shape, .. }
-                if only.name() == spec.name
-                    && shape.len() == wanted.len()
-                    && shape.iter().zip(wanted).all(|(found, w)| *found == w || *found == -1) =>
-            {
-                return Ok(());
-            }
-            other => format!("`{}` of {other}", only.name()),
-        },
-        several => format!("{} inputs", several.len()),
-    };
-    Err(ModelError::Shape {
-        model: manifest.name().to_owned(),
-        what: "the input".to_owned(),
-        expected,
-        found,
-    })
-}
-
-fn check_outputs(manifest: &Manifest, session: &Session) -> Result<(), ModelError> {
-    let shapes: Vec<(String, Vec<i64>)> = session
-        .outputs()
-        .iter()
-        .filter(|outlet| outlet.dtype().tensor_type() == Some(TensorElementType::Float32))
-        .filter_map(|outlet| Some((outlet.name().to_owned(), outlet.dtype().tensor_shape()?.to_vec())))
-        .collect();
-    manifest.family().check(&shapes, manifest.labels().len()).map_err(|mismatch| ModelError::Shape {
-        model: manifest.name().to_owned(),
-        what: format!("output `{}`", mismatch.output),
-        expected: mismatch.expected,
-        found: mismatch.found,
-    })
-}
-
-/// The input of a network, filled with its padding.
-fn tensor(manifest: &Manifest) -> Result<Tensor<u8>, ModelError> {
-    let spec = manifest.input();
-    let bytes = vec![spec.pad; spec.width * spec.height * 3];
-    Tensor::from_array(([1, spec.height, spec.width, 3], bytes))
-        .map_err(|e| ModelError::Run { model: manifest.name().to_owned(), reason: e.to_string() })
-}
-
-/// Who runs what; empty, with a line in the log, where it cannot be measured (no folder for temporary files).
-fn measure(wish: Wish<'_>, opened: &Opened, input: &mut Tensor<u8>) -> Vec<ProviderShare> {
-    fill_golden(input.extract_tensor_mut().1, 2_654_435_761);
-    let profile = || -> Result<_, ProfileError> {
-        let folder = Folder::create()?;
-        let failed = |e: ort::Error| ProfileError::Session(e.to_string());
-        let mut session = session::profiled(wish, opened, &folder.prefix()).map_err(ProfileError::Session)?;
-        for _ in 0..RUNS {
-            session.run(ort::inputs![&*input]).map_err(failed)?;
-        }
-        Folder::read(&session.end_profiling().map_err(failed)?)
-    };
-    profile().unwrap_or_else(|error| {
-        log::warn!(model = wish.manifest.name();
-            "{}: cannot measure which provider runs it: {error}", wish.manifest.name());
-        Vec::new()
-    })
-}
-
-/// One clear line about who runs the model; with `strict` a first provider that runs nothing is an error.
-fn judge(
-    manifest: &Manifest,
-    report: &ProviderReport,
-    used: &[Provider],
-    strict: bool,
-) -> Result<(), ModelError> {
-    let (model, form) = (manifest.name(), report.form);
-    for share in &report.shares {
-        log::info!(model = model, provider = share.provider.as_str();
-            "{model} ({form}): {} runs {:.0} % of the multiplying nodes, {:.0} % of the time",
-            share.provider, 100.0 * share.mac_share, 100.0 * share.time_share);
-    }
-    let Some(&first) = used.first() else { return Ok(()) };
-    if let Some(best) = manifest.best_listed(first).filter(|best| *best != form) {
-        log::warn!(model = model; "{model}: the {best} file, which {first} runs best, is missing: {form} runs instead");
-    }
-    if report.share_of(first) != Some(0.0) {
-        return Ok(());
-    }
-    let reason = format!("it registered but runs no multiplying node of the {form} file");
-    if strict {
-        return Err(ModelError::Provider { model: model.to_owned(), provider: first, reason });
-    }
-    log::warn!(model = model, provider = first.name(); "{model}: provider {first}: {reason}");
-    Ok(())
 }
 
 #[cfg(test)]

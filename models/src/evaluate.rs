@@ -14,7 +14,8 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use self::average_precision::{Found, Scorer};
-use crate::detector::{Detector, ModelError};
+use crate::detector::Detector;
+use crate::network::ModelError;
 use crate::provider::Form;
 
 pub use self::picture::{frame_from_rgb, read_picture};

@@ -11,18 +11,28 @@ mod detector;
 mod evaluate;
 pub mod families;
 mod manifest;
+mod classifier;
 mod native;
+mod network;
 mod onnx;
+mod features;
+mod pose;
 mod preprocess;
 mod profile;
 mod provider;
 mod runtime;
 mod session;
+mod tensor;
 
-pub use detector::{Detector, DetectorOptions, ModelError};
+pub use classifier::Classifier;
+pub use detector::{Detector, DetectorOptions};
+pub use features::FeatureExtractor;
+pub use network::{ModelError, Network, NetworkOptions};
+pub use pose::{KeyPoint, PoseEstimator};
 pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
 pub use manifest::{
-    Card, ColorOrder, Element, FormFile, Golden, InputSpec, Layout, Manifest, ManifestError, Upstream,
+    Card, ColorOrder, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest, ManifestError, Tables,
+    Upstream,
 };
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};

@@ -2,15 +2,18 @@
 //!
 //! Owns: the format of manifests, finding model files and refusing changed ones. Does not know: sessions, frames.
 
+mod input;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use vedette_core::{Class, Role};
 
 use crate::families::{self, Family};
+pub use self::input::{ColorOrder, Element, FormInput, InputSpec, Layout, Tables};
 use crate::provider::{Form, Provider};
 
 /// A model's description. Cheap enough to clone.
@@ -34,7 +37,10 @@ pub struct FormFile {
     /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
     /// How it was made: method, operators, calibration frames.
+    #[serde(default)]
     pub made: String,
+    /// Where it takes something else than `[input]` says: a quantised stem.
+    pub input: Option<FormInput>,
 }
 
 /// Where a model comes from.
@@ -55,72 +61,38 @@ pub struct Upstream {
     pub changes: String,
 }
 
-/// What the network takes: `[1, height, width, 3] u8`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputSpec {
-    /// The graph's name for it.
-    pub name: String,
-    /// Order of the axes.
-    pub layout: Layout,
-    /// Type of an element.
-    #[serde(rename = "type")]
-    pub element: Element,
-    /// Pixels.
-    pub width: usize,
-    /// Pixels.
-    pub height: usize,
-    /// Order of the three channels.
-    pub color: ColorOrder,
-    /// Value of all channels outside the picture.
-    pub pad: u8,
-    /// What the graph does to the values itself; for people.
-    pub normalisation: String,
-}
-
-/// Order of the axes of an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Layout {
-    /// Batch, rows, columns, channels.
-    Nhwc,
-}
-
-/// Type of an input's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Element {
-    /// 0..255.
-    U8,
-}
-
-/// Order of an input's channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ColorOrder {
-    /// Blue first.
-    Bgr,
-    /// Red first.
-    Rgb,
-}
-
 /// Measured facts of one form of a model, on a named set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// What was measured on.
+    /// What the accuracy was measured on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub set: String,
-    /// Person AP at IoU 0.5, 101 points.
-    pub person_ap50: f64,
-    /// CPU milliseconds of one inference on one thread (an AVX512-VNNI Xeon); absent: not measured.
+    /// Of a detector: person AP at IoU 0.5, 101 points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person_ap50: Option<f64>,
+    /// Of a pose network: mean object key point similarity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_oks: Option<f64>,
+    /// Signal to quantisation noise of its outputs against fp32, in dB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snr_db: Option<f64>,
+    /// Who ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// CPU milliseconds (user and system) of one inference on one thread of the machine named in `models/README.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ms: Option<f64>,
+    /// Joules of one inference, where the machine could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
 }
 
 /// One input and what must come out of it: tells a broken runtime or file from a working one, on any machine.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
-    /// Byte i of the input is the top byte of the 32-bit product i * `multiplier`.
+    /// Byte i of the letterboxed picture is the top byte of the 32-bit product i * `multiplier`.
     pub multiplier: u32,
     /// Which form was measured.
     pub form: Form,
@@ -133,16 +105,20 @@ pub struct Golden {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
+    #[serde(default)]
     about: String,
-    role: Role,
+    role: Option<Role>,
+    #[serde(default)]
     licence: String,
+    #[serde(default)]
     labels: Vec<Class>,
     family: toml::Table,
     input: InputSpec,
     form: BTreeMap<Form, FormFile>,
-    upstream: Upstream,
+    upstream: Option<Upstream>,
+    #[serde(default)]
     card: BTreeMap<Form, Card>,
-    golden: Golden,
+    golden: Option<Golden>,
 }
 
 /// Why a manifest or its model file cannot be used.
@@ -248,7 +224,7 @@ impl Manifest {
         // `toml` ends its messages with a newline.
         let mut text: Text = toml::from_str(&text).map_err(|e| invalid(e.to_string().trim().to_owned()))?;
         let family = families::build(std::mem::take(&mut text.family)).map_err(|e| invalid(e.to_string()))?;
-        text.check().map_err(invalid)?;
+        text.check(&*family).map_err(invalid)?;
         let parent = path.parent().unwrap_or(Path::new("."));
         let mut folders = vec![parent.to_owned(), parent.join("weights")];
         folders.extend(parent.parent().map(|above| above.join("weights")));
@@ -275,7 +251,7 @@ impl Manifest {
 
     /// What the model is used for.
     pub fn role(&self) -> Role {
-        self.text.role
+        self.text.role.unwrap_or_else(|| self.family.role())
     }
 
     /// SPDX expression of the model's licence.
@@ -288,14 +264,20 @@ impl Manifest {
         &self.text.labels
     }
 
-    /// What the network takes.
+    /// What the network takes, unless a form says otherwise.
     pub fn input(&self) -> &InputSpec {
         &self.text.input
     }
 
-    /// Where it comes from.
-    pub fn upstream(&self) -> &Upstream {
-        &self.text.upstream
+    /// What the network takes in this form.
+    pub fn input_of(&self, form: Form) -> InputSpec {
+        let other = self.text.form.get(&form).and_then(|file| file.input.as_ref());
+        other.map_or_else(|| self.text.input.clone(), |other| self.text.input.with(other))
+    }
+
+    /// Where it comes from; a user's own model need not say.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        self.text.upstream.as_ref()
     }
 
     /// Measured facts of a form.
@@ -303,9 +285,9 @@ impl Manifest {
         self.text.card.get(&form)
     }
 
-    /// The golden pair.
-    pub fn golden(&self) -> &Golden {
-        &self.text.golden
+    /// The golden pair; a user's own model need not have one.
+    pub fn golden(&self) -> Option<&Golden> {
+        self.text.golden.as_ref()
     }
 
     /// The forms that the manifest lists; their files need not be there.
@@ -378,9 +360,12 @@ impl Manifest {
 
 impl Text {
     /// What types cannot say.
-    fn check(&self) -> Result<(), String> {
-        if self.labels.is_empty() {
-            return Err("labels: lists no class".to_owned());
+    fn check(&self, family: &dyn Family) -> Result<(), String> {
+        if let Some(role) = self.role.filter(|role| *role != family.role()) {
+            return Err(format!("role: is {role:?}, but the family gives {:?}", family.role()));
+        }
+        if self.labels.is_empty() && family.role() != Role::Features {
+            return Err("labels: lists none; name what each output stands for".to_owned());
         }
         for (at, label) in self.labels.iter().enumerate() {
             if self.labels[..at].contains(label) {
@@ -390,10 +375,12 @@ impl Text {
         if self.form.is_empty() {
             return Err("form: lists no file".to_owned());
         }
-        if !(1..=4096).contains(&self.input.width) || !(1..=4096).contains(&self.input.height) {
-            return Err("input: width and height must be 1 to 4096".to_owned());
-        }
+        self.input.check().map_err(|reason| format!("input: {reason}"))?;
         for (form, file) in &self.form {
+            if let Some(other) = &file.input {
+                let check = self.input.with(other).check();
+                check.map_err(|reason| format!("form.{form}.input: {reason}"))?;
+            }
             let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
             if file.sha256.len() != 64 || !file.sha256.bytes().all(hex) {
                 return Err(format!("form.{form}.sha256: must be 64 lower-case hex digits"));

@@ -1,4 +1,5 @@
-//! Planes to the network's input: `[H, W, 3] u8`, letterboxed, in one pass over the samples that the view needs.
+//! Planes to the network's input, letterboxed, in one pass over the samples that the view needs: `[H, W, 3] u8`, or
+//! what the manifest makes of each byte, in either order of axes.
 //!
 //! Owns: where the picture lies in the input ([`Letterbox`]) and the order of the steps. Does not know: ONNX Runtime,
 //! manifests' files, detections. Integer arithmetic throughout: the same bytes on every machine.
@@ -8,6 +9,7 @@
 //! Chroma is taken to lie in the middle of its 2x2 luma samples; the quarter-sample shift of MPEG-2 siting is below
 //! what a detector sees.
 
+mod canvas;
 mod color;
 mod letterbox;
 mod rows;
@@ -17,10 +19,11 @@ use vedette_core::{Frame, PixelFormat, Rotation, View};
 
 pub use self::letterbox::{EmptyView, Letterbox};
 
+use self::canvas::{Canvas, Plain, Tabled};
 use self::color::Converter;
 use self::rows::{PlaneRows, Resampler};
 use self::taps::Taps;
-use crate::manifest::ColorOrder;
+use crate::manifest::{ColorOrder, Layout, Tables};
 
 /// Brings frames into one network's input; keeps its buffers from frame to frame.
 #[derive(Debug)]
@@ -60,20 +63,41 @@ impl Preprocessor {
     /// Writes `[height, width, 3]` bytes to `output` and says where the picture lies in it. Bytes beyond that are
     /// left alone; where `output` is shorter, rows that it does not hold are left out.
     pub fn run(&mut self, frame: &Frame, view: View, output: &mut [u8]) -> Result<Letterbox, EmptyView> {
+        self.paint(frame, view, &mut Plain(output))
+    }
+
+    /// The same through a table for each channel, in the order of axes wanted.
+    pub fn run_with<T: Copy>(
+        &mut self,
+        frame: &Frame,
+        view: View,
+        (tables, layout): (&Tables<T>, Layout),
+        output: &mut [T],
+    ) -> Result<Letterbox, EmptyView> {
+        let pixels = self.width * self.height;
+        self.paint(frame, view, &mut Tabled { tables, layout, pixels, output })
+    }
+
+    fn paint(
+        &mut self,
+        frame: &Frame,
+        view: View,
+        canvas: &mut impl Canvas,
+    ) -> Result<Letterbox, EmptyView> {
         let key = Key { size: (frame.width(), frame.height()), aspect: frame.pixel_aspect(), view };
         let plan = match self.plan.take().filter(|plan| plan.key == key) {
             Some(plan) => plan,
             None => Plan::new(key, self.width, self.height)?,
         };
-        self.fill(frame, &plan, output);
+        self.fill(frame, &plan, canvas);
         let letterbox = plan.letterbox;
         self.plan = Some(plan);
         Ok(letterbox)
     }
 
-    fn fill(&mut self, frame: &Frame, plan: &Plan, output: &mut [u8]) {
+    fn fill(&mut self, frame: &Frame, plan: &Plan, canvas: &mut impl Canvas) {
         let letterbox = &plan.letterbox;
-        letterbox.pad(output, self.pad);
+        canvas.pad(letterbox, self.pad);
         let Some(luma) = frame.plane(0) else { return };
         let luma = PlaneRows::new(luma, 1);
         let planes = match frame.format() {
@@ -91,13 +115,13 @@ impl Preprocessor {
                     let (u, v) = (PlaneRows::new(u, 1), PlaneRows::new(v, 1));
                     let u = left.row(&u, plan.chroma.each_ref(), row);
                     let v = right.row(&v, plan.chroma.each_ref(), row);
-                    converter.row(y, Some((u, v)), target, output);
+                    converter.row(y, Some((u, v)), target, canvas);
                 }
                 [Some(uv), None] => {
                     let uv = left.row_of_two(&PlaneRows::new(uv, 2), plan.chroma.each_ref(), row);
-                    converter.row(y, Some(uv), target, output);
+                    converter.row(y, Some(uv), target, canvas);
                 }
-                _ => converter.row(y, None, target, output),
+                _ => converter.row(y, None, target, canvas),
             }
         }
     }

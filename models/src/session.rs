@@ -7,7 +7,7 @@ use std::path::Path;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use crate::detector::ModelError;
+use crate::network::ModelError;
 use crate::manifest::{FormFile, Manifest};
 use crate::profile::Registration;
 use crate::provider::{Form, Provider};

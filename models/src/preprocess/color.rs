@@ -2,15 +2,16 @@
 
 use vedette_core::{Matrix, Range};
 
+use super::canvas::Canvas;
 use super::rows::FRACTION_BITS;
 use crate::manifest::ColorOrder;
 
 /// Bits below the point in a coefficient; the largest, 2.11, still fits 16 bits.
 const COEFFICIENT_BITS: u32 = 13;
 /// Pixels that are converted together.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
-/// Where the pixels of a row go: the first byte of the first, and bytes from one to the next.
+/// Where the pixels of a row go, counted in pixels of the input: the first one, and from one to the next.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub first: usize,
@@ -59,7 +60,7 @@ impl Converter {
         luma: &[i16],
         chroma: Option<(&[i16], &[i16])>,
         target: Target,
-        output: &mut [u8],
+        canvas: &mut impl Canvas,
     ) {
         const GREY: [i16; BLOCK] = [128 << FRACTION_BITS; BLOCK];
         let mut pixels = [[0u8; BLOCK]; 3];
@@ -76,7 +77,7 @@ impl Converter {
             if self.order == ColorOrder::Bgr {
                 pixels.swap(0, 2);
             }
-            target.write(at, y.len(), &pixels, output);
+            canvas.write(target, at, y.len(), &pixels);
         }
     }
 
@@ -100,23 +101,8 @@ impl Converter {
 }
 
 impl Target {
-    /// Writes `count` pixels, the first of which is number `at` of the row.
-    fn write(self, at: usize, count: usize, channels: &[[u8; BLOCK]; 3], output: &mut [u8]) {
-        let first = self.first as isize + at as isize * self.step;
-        let [a, b, c] = channels;
-        let Ok(first) = usize::try_from(first) else { return };
-        if self.step == 3 {
-            let pixels = output.get_mut(first..).unwrap_or_default().as_chunks_mut::<3>().0;
-            for (((pixel, a), b), c) in pixels.iter_mut().take(count).zip(a).zip(b).zip(c) {
-                *pixel = [*a, *b, *c];
-            }
-            return;
-        }
-        for i in 0..count {
-            let offset = usize::try_from(first as isize + i as isize * self.step);
-            if let Some(pixel) = offset.ok().and_then(|o| output.get_mut(o..o + 3)) {
-                pixel.copy_from_slice(&[a[i], b[i], c[i]]);
-            }
-        }
+    /// The place of pixel number `at` of the row.
+    pub(super) fn pixel(self, at: usize) -> Option<usize> {
+        usize::try_from(self.first as isize + at as isize * self.step).ok()
     }
 }

@@ -72,25 +72,26 @@ impl Letterbox {
     /// Where the pixels of a row go.
     pub(super) fn target(&self, row: usize) -> Target {
         let [left, top, width, height] = self.content;
-        let (pixel, line) = (3, 3 * self.input.0 as isize);
+        let line = self.input.0 as isize;
         let (x, y, step) = match self.rotation {
-            Rotation::None => (left, top + row, pixel),
-            Rotation::Half => (left + width - 1, top + height - 1 - row, -pixel),
+            Rotation::None => (left, top + row, 1),
+            Rotation::Half => (left + width - 1, top + height - 1 - row, -1),
             Rotation::Clockwise90 => (left + width - 1 - row, top, line),
             Rotation::CounterClockwise90 => (left + row, top + height - 1, -line),
         };
-        Target { first: 3 * (y * self.input.0 + x), step }
+        Target { first: y * self.input.0 + x, step }
     }
 
-    /// Fills what the picture leaves.
-    pub(super) fn pad(&self, output: &mut [u8], value: u8) {
+    /// Names the runs of pixels that the picture leaves, by their number in the input, row after row.
+    pub(super) fn padding(&self, mut run: impl FnMut(std::ops::Range<usize>)) {
         let [left, top, width, height] = self.content;
-        for (y, line) in output.chunks_exact_mut(3 * self.input.0).enumerate() {
+        for y in 0..self.input.1 {
+            let (first, last) = (y * self.input.0, (y + 1) * self.input.0);
             if y < top || y >= top + height {
-                line.fill(value);
+                run(first..last);
             } else {
-                line[..3 * left].fill(value);
-                line[3 * (left + width)..].fill(value);
+                run(first..first + left);
+                run(first + left + width..last);
             }
         }
     }
@@ -108,6 +109,12 @@ impl Letterbox {
     pub fn to_input(&self, of: BBox) -> [f32; 4] {
         let (a, b) = (self.turned(of.x0, of.y0), self.turned(of.x1, of.y1));
         [a.0.min(b.0), a.1.min(b.1), a.0.max(b.0), a.1.max(b.1)].map(|v| v as f32)
+    }
+
+    /// A point in input pixels as 0..1 of the whole, unturned picture; outside of it where the view's padding is.
+    pub fn point_to_picture(&self, x: f32, y: f32) -> (f32, f32) {
+        let (x, y) = self.unturned(f64::from(x), f64::from(y));
+        (x as f32, y as f32)
     }
 
     fn unturned(&self, x: f64, y: f64) -> (f64, f64) {

@@ -1,0 +1,362 @@
+//! A network of any role: one session, its input, and the way from a frame to decoded outputs.
+//!
+//! Owns: the session and the order pre-processing → run → decode. Does not know: what the outputs are good for
+//! ([`crate::Detector`] and its siblings do), cameras, threads (the daemon gives each network one).
+
+use ort::session::Session;
+use ort::value::{TensorElementType, ValueType};
+use vedette_core::{Class, Frame, Role, View};
+
+use crate::families::{Decoded, InputSize, Keep, Output, ShapeMismatch};
+use crate::manifest::{InputSpec, Manifest, ManifestError};
+use crate::preprocess::{EmptyView, Letterbox, Preprocessor};
+use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS};
+use crate::provider::Provider;
+use crate::runtime::Runtime;
+use crate::session::{self, Opened, Wish};
+use crate::tensor::{InputTensor, element_type};
+
+/// How a network shall be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkOptions {
+    /// In order of wish; the CPU provider stands behind every list. Default: the CPU provider alone.
+    pub providers: Vec<Provider>,
+    /// Threads of one inference; default 1: a second one gains nearly nothing.
+    pub threads: usize,
+    /// Makes a provider that cannot be had, or runs nothing, an error; default off.
+    pub strict: bool,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self { providers: vec![Provider::Cpu], threads: 1, strict: false }
+    }
+}
+
+/// Why a model does not open or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// Its file cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// ONNX Runtime refuses the file.
+    #[error("model `{model}`: ONNX Runtime does not open {file}: {reason}")]
+    Load {
+        /// The model.
+        model: String,
+        /// Its file.
+        file: String,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
+    /// The network is not the one described.
+    #[error(
+        "model `{model}`: {what} should be {expected}, is {found}; correct the manifest or fetch the file again"
+    )]
+    Shape {
+        /// The model.
+        model: String,
+        /// Which input or output.
+        what: String,
+        /// By the manifest.
+        expected: String,
+        /// In the file.
+        found: String,
+    },
+    /// A class of the allow-list that the model does not know.
+    #[error("model `{model}` knows no class `{class}`; it knows: {known}")]
+    UnknownClass {
+        /// The model.
+        model: String,
+        /// The class asked for.
+        class: Class,
+        /// Those there are.
+        known: String,
+    },
+    /// A model of another role than wanted.
+    #[error("model `{model}` gives {found:?}, not {wanted:?}; name another model")]
+    Role {
+        /// The model.
+        model: String,
+        /// What is wanted.
+        wanted: Role,
+        /// What its family gives.
+        found: Role,
+    },
+    /// With `strict`: a provider that cannot be had.
+    #[error("model `{model}`: provider {provider} cannot be used: {reason} (inference.strict is on)")]
+    Provider {
+        /// The model.
+        model: String,
+        /// The provider.
+        provider: Provider,
+        /// Why not.
+        reason: String,
+    },
+    /// An inference failed.
+    #[error("model `{model}`: {reason}")]
+    Run {
+        /// The model.
+        model: String,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
+    /// There is nothing to look at.
+    #[error(transparent)]
+    View(#[from] EmptyView),
+    /// The golden pair does not come out: a broken file, runtime or processor.
+    #[error(
+        "model `{model}`: mean of `{output}` should be {expected}, is {found}: runtime or file is broken"
+    )]
+    Golden {
+        /// The model.
+        model: String,
+        /// The output.
+        output: String,
+        /// By the manifest.
+        expected: f64,
+        /// On this machine.
+        found: f64,
+    },
+}
+
+/// A network, ready to run. One at a time: give each its own thread.
+#[derive(Debug)]
+pub struct Network {
+    manifest: Manifest,
+    session: Session,
+    spec: InputSpec,
+    input: InputTensor,
+    preprocessor: Preprocessor,
+    sha256: String,
+    report: ProviderReport,
+}
+
+impl Network {
+    /// Opens `manifest`'s file for the best provider that can be had, checks its shapes, and measures in a throw-away
+    /// session who runs it (about ten inferences' time).
+    pub fn open(
+        runtime: &'static Runtime,
+        manifest: &Manifest,
+        options: &NetworkOptions,
+    ) -> Result<Self, ModelError> {
+        let manifest = manifest.clone();
+        let (providers, threads, strict) = (options.providers.as_slice(), options.threads, options.strict);
+        let wish = Wish { runtime, manifest: &manifest, providers, threads, strict };
+        let opened = session::open(wish)?;
+        let spec = manifest.input_of(opened.form);
+        check_input(&manifest, &spec, &opened.session)?;
+        check_outputs(&manifest, &opened.session)?;
+        let failed = |e: ort::Error| ModelError::Run { model: manifest.name().to_owned(), reason: e.to_string() };
+        let mut input = InputTensor::new(&spec).map_err(failed)?;
+        let shares = measure(wish, &opened, &mut input, &spec);
+        let report = ProviderReport {
+            runtime: runtime.version().to_owned(),
+            form: opened.form,
+            requested: options.providers.clone(),
+            registrations: opened.registrations,
+            shares,
+        };
+        judge(&manifest, &report, &opened.providers, options.strict)?;
+        let preprocessor = Preprocessor::new(spec.width, spec.height, spec.color, spec.pad);
+        let Opened { session, sha256, .. } = opened;
+        Ok(Self { session, spec, input, preprocessor, sha256, report, manifest })
+    }
+
+    /// Fills the input with a view of a frame, and says where the picture lies in it.
+    pub fn look(&mut self, frame: &Frame, view: View) -> Result<Letterbox, ModelError> {
+        Ok(self.input.look(&mut self.preprocessor, frame, view)?)
+    }
+
+    /// Fills the input with a picture letterboxed already: `[height, width, 3]` bytes in the manifest's order.
+    pub fn write(&mut self, pixels: &[u8]) {
+        self.input.write(pixels);
+    }
+
+    /// Runs on what the input holds; the outputs are dropped.
+    pub fn infer(&mut self) -> Result<(), ModelError> {
+        let run = self.session.run(ort::inputs![self.input.value()]);
+        run.map(drop).map_err(|e| self.failed(e.to_string()))
+    }
+
+    /// Runs on what the input holds, and decodes; boxes and points are in pixels of the input.
+    pub fn decode(&mut self, keep: &Keep) -> Result<Decoded, ModelError> {
+        let size = InputSize { width: self.spec.width, height: self.spec.height };
+        self.run(|manifest, outputs| manifest.family().decode(outputs, size, keep))
+    }
+
+    /// Runs the golden input of the manifest and compares what comes out: tells a working file, runtime and
+    /// processor from a broken one. Says nothing for other forms than the measured one.
+    pub fn check_golden(&mut self) -> Result<(), ModelError> {
+        let Some(golden) = self.manifest.golden().cloned().filter(|g| g.form == self.report.form) else {
+            return Ok(());
+        };
+        for (output, found) in self.golden_means(golden.multiplier)? {
+            let expected = golden.means.get(&output).copied().unwrap_or(f64::NAN);
+            let near = (found - expected).abs() <= expected.abs() * golden.tolerance;
+            if !near {
+                let model = self.manifest.name().to_owned();
+                return Err(ModelError::Golden { model, output, expected, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// The mean of each output on the golden input of this `multiplier`: what a manifest's `[golden]` states.
+    pub fn golden_means(&mut self, multiplier: u32) -> Result<Vec<(String, f64)>, ModelError> {
+        self.input.write(&golden_pixels(&self.spec, multiplier));
+        self.run(|_, outputs| Ok(outputs.iter().map(|o| (o.name.to_owned(), mean(o.data))).collect()))
+    }
+
+    /// Runs on what the input holds and hands over the outputs that the family names.
+    pub(crate) fn run<T>(
+        &mut self,
+        use_outputs: impl FnOnce(&Manifest, &[Output<'_>]) -> Result<T, ShapeMismatch>,
+    ) -> Result<T, ModelError> {
+        let manifest = &self.manifest;
+        let failed = |reason: String| ModelError::Run { model: manifest.name().to_owned(), reason };
+        let outputs =
+            self.session.run(ort::inputs![self.input.value()]).map_err(|e| failed(e.to_string()))?;
+        let mut views = Vec::new();
+        for name in manifest.family().outputs() {
+            let value = outputs.get(name).ok_or_else(|| failed(format!("gave no output `{name}`")))?;
+            let (shape, data) = value.try_extract_tensor::<f32>().map_err(|e| failed(e.to_string()))?;
+            views.push(Output { name, shape, data });
+        }
+        use_outputs(manifest, &views).map_err(|e| failed(e.to_string()))
+    }
+
+    pub(crate) fn failed(&self, reason: String) -> ModelError {
+        ModelError::Run { model: self.manifest.name().to_owned(), reason }
+    }
+
+    /// What it was opened by.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The model's name in the configuration.
+    pub fn name(&self) -> &str {
+        self.manifest.name()
+    }
+
+    /// What the form that runs takes.
+    pub fn input(&self) -> &InputSpec {
+        &self.spec
+    }
+
+    /// SHA-256 of the file that runs, lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Who runs it: wished, registered, measured.
+    pub fn report(&self) -> &ProviderReport {
+        &self.report
+    }
+}
+
+/// A manifest of this role, or an error that says which it is.
+pub(crate) fn expect_role(manifest: &Manifest, wanted: Role) -> Result<(), ModelError> {
+    match manifest.role() {
+        found if found == wanted => Ok(()),
+        found => Err(ModelError::Role { model: manifest.name().to_owned(), wanted, found }),
+    }
+}
+
+fn mean(data: &[f32]) -> f64 {
+    data.iter().map(|v| f64::from(*v)).sum::<f64>() / data.len().max(1) as f64
+}
+
+/// Byte i is the top byte of i · `multiplier` (wrapping at 32 bits).
+fn golden_pixels(spec: &InputSpec, multiplier: u32) -> Vec<u8> {
+    (0..spec.len() as u32).map(|i| (i.wrapping_mul(multiplier) >> 24) as u8).collect()
+}
+
+fn check_input(manifest: &Manifest, spec: &InputSpec, session: &Session) -> Result<(), ModelError> {
+    let wanted = spec.shape();
+    let ty = element_type(spec.element);
+    let name = spec.name.as_deref();
+    let expected =
+        format!("one tensor {}of {ty} {wanted:?}", name.map(|n| format!("`{n}` ")).unwrap_or_default());
+    let found = match session.inputs() {
+        [only] => match only.dtype() {
+            ValueType::Tensor { ty: found, shape, .. }
+                if *found == ty
+                    && name.is_none_or(|name| only.name() == name)
+                    && shape.len() == wanted.len()
+                    && shape.iter().zip(wanted).all(|(found, w)| *found == w || *found == -1) =>
+            {
+                return Ok(());
+            }
+            other => format!("`{}` of {other}", only.name()),
+        },
+        several => format!("{} inputs", several.len()),
+    };
+    let (model, what) = (manifest.name().to_owned(), "the input".to_owned());
+    Err(ModelError::Shape { model, what, expected, found })
+}
+
+fn check_outputs(manifest: &Manifest, session: &Session) -> Result<(), ModelError> {
+    let shapes: Vec<(String, Vec<i64>)> = session
+        .outputs()
+        .iter()
+        .filter(|outlet| outlet.dtype().tensor_type() == Some(TensorElementType::Float32))
+        .filter_map(|outlet| Some((outlet.name().to_owned(), outlet.dtype().tensor_shape()?.to_vec())))
+        .collect();
+    let spec = manifest.input();
+    let size = InputSize { width: spec.width, height: spec.height };
+    manifest.family().check(&shapes, manifest.labels().len(), size).map_err(|mismatch| ModelError::Shape {
+        model: manifest.name().to_owned(),
+        what: format!("output `{}`", mismatch.output),
+        expected: mismatch.expected,
+        found: mismatch.found,
+    })
+}
+
+/// Who runs what; empty, with a line in the log, where it cannot be measured (no folder for temporary files).
+fn measure(wish: Wish<'_>, opened: &Opened, input: &mut InputTensor, spec: &InputSpec) -> Vec<ProviderShare> {
+    input.write(&golden_pixels(spec, 2_654_435_761));
+    let profile = || -> Result<_, ProfileError> {
+        let folder = Folder::create()?;
+        let failed = |e: ort::Error| ProfileError::Session(e.to_string());
+        let mut session = session::profiled(wish, opened, &folder.prefix()).map_err(ProfileError::Session)?;
+        for _ in 0..RUNS {
+            session.run(ort::inputs![input.value()]).map_err(failed)?;
+        }
+        Folder::read(&session.end_profiling().map_err(failed)?)
+    };
+    profile().unwrap_or_else(|error| {
+        log::warn!(model = wish.manifest.name();
+            "{}: cannot measure which provider runs it: {error}", wish.manifest.name());
+        Vec::new()
+    })
+}
+
+/// One clear line about who runs the model; with `strict` a first provider that runs nothing is an error.
+fn judge(
+    manifest: &Manifest,
+    report: &ProviderReport,
+    used: &[Provider],
+    strict: bool,
+) -> Result<(), ModelError> {
+    let (model, form) = (manifest.name(), report.form);
+    for share in &report.shares {
+        log::info!(model = model, provider = share.provider.as_str();
+            "{model} ({form}): {} runs {:.0} % of the multiplying nodes, {:.0} % of the time",
+            share.provider, 100.0 * share.mac_share, 100.0 * share.time_share);
+    }
+    let Some(&first) = used.first() else { return Ok(()) };
+    if let Some(best) = manifest.best_listed(first).filter(|best| *best != form) {
+        log::warn!(model = model; "{model}: the {best} file, which {first} runs best, is missing: {form} runs instead");
+    }
+    if report.share_of(first) != Some(0.0) {
+        return Ok(());
+    }
+    let reason = format!("it registered but runs no multiplying node of the {form} file");
+    if strict {
+        return Err(ModelError::Provider { model: model.to_owned(), provider: first, reason });
+    }
+    log::warn!(model = model, provider = first.name(); "{model}: provider {first}: {reason}");
+    Ok(())
+}
