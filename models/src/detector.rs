@@ -7,7 +7,7 @@ use ort::session::Session;
 use ort::value::{Tensor, TensorElementType, ValueType};
 use vedette_core::{Class, Detection, Frame, View};
 
-use crate::families::{Keep, Output, ShapeMismatch};
+use crate::families::{Decoded, InputSize, Keep, Output, ShapeMismatch};
 use crate::manifest::{Manifest, ManifestError};
 use crate::preprocess::{EmptyView, Preprocessor};
 use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS};
@@ -189,7 +189,13 @@ impl Detector {
         keep: &Keep,
     ) -> Result<Vec<Detection>, ModelError> {
         let letterbox = self.preprocessor.run(frame, view, self.input.extract_tensor_mut().1)?;
-        let found = self.run(|manifest, outputs| manifest.family().decode(outputs, keep))?;
+        let decode = |manifest: &Manifest, outputs: &[Output<'_>]| {
+            manifest.family().decode(outputs, input_size(manifest), keep)
+        };
+        let Decoded::Boxes(found) = self.run(decode)? else {
+            let reason = "its family gives no boxes; name a detector".to_owned();
+            return Err(ModelError::Run { model: self.name().to_owned(), reason });
+        };
         let labels = self.manifest.labels();
         let detections = found.into_iter().filter_map(|raw| {
             let bbox = letterbox.to_picture(raw.xyxy);
@@ -259,6 +265,11 @@ impl Detector {
     }
 }
 
+fn input_size(manifest: &Manifest) -> InputSize {
+    let spec = manifest.input();
+    InputSize { width: spec.width, height: spec.height }
+}
+
 fn mean(data: &[f32]) -> f64 {
     data.iter().map(|v| f64::from(*v)).sum::<f64>() / data.len().max(1) as f64
 }
@@ -316,7 +327,8 @@ fn check_outputs(manifest: &Manifest, session: &Session) -> Result<(), ModelErro
         .filter(|outlet| outlet.dtype().tensor_type() == Some(TensorElementType::Float32))
         .filter_map(|outlet| Some((outlet.name().to_owned(), outlet.dtype().tensor_shape()?.to_vec())))
         .collect();
-    manifest.family().check(&shapes, manifest.labels().len()).map_err(|mismatch| ModelError::Shape {
+    let check = manifest.family().check(&shapes, manifest.labels().len(), input_size(manifest));
+    check.map_err(|mismatch| ModelError::Shape {
         model: manifest.name().to_owned(),
         what: format!("output `{}`", mismatch.output),
         expected: mismatch.expected,
