@@ -1,15 +1,28 @@
-//! Detector families: how the raw outputs of a network become boxes. A new one is one file in `families/` plus one
-//! word in the list below.
+//! Families: how the raw outputs of a network become boxes, key points, scores or features. A new one is one file in
+//! `families/` plus one word in the list below.
 //!
 //! Owns: the seam between sessions and families. Does not know: ONNX Runtime, frames, manifests' other keys.
 
 use std::fmt;
 
-use vedette_core::registry::{UnknownKind, find};
+use vedette_core::Role;
+use vedette_core::registry::{Kind, UnknownKind, find};
 
+mod activation;
+mod candidates;
 pub mod nms;
+mod shape;
 
 vedette_core::registry! { dyn Family: nanodet, }
+
+/// Width and height of a network's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputSize {
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+}
 
 /// One output of a network, as a session hands it over.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +59,58 @@ pub struct RawBox {
     pub xyxy: [f32; 4],
 }
 
+/// One key point in the coordinates of the network's input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RawPoint {
+    /// Input pixels from the left.
+    pub x: f32,
+    /// Input pixels from the top.
+    pub y: f32,
+    /// 0..1; 0 for a point that is not there.
+    pub score: f32,
+}
+
+/// One map (or, with one row and one column, one vector) of features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureMap {
+    /// The graph's name for it.
+    pub name: String,
+    /// How many values each place has.
+    pub channels: usize,
+    /// Places from top to bottom.
+    pub rows: usize,
+    /// Places from left to right.
+    pub columns: usize,
+    /// `channels` planes of `rows` x `columns`; NaN and infinite values as 0.
+    pub data: Vec<f32>,
+}
+
+/// What a network says, by its role.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoded {
+    /// A detector's: after thresholds and suppression, strongest first.
+    Boxes(Vec<RawBox>),
+    /// A pose estimator's: one point per label, in their order.
+    Pose(Vec<RawPoint>),
+    /// A classifier's: one score 0..1 per label, in their order.
+    Scores(Vec<f32>),
+    /// A feature extractor's, in the order of [`Family::outputs`].
+    Features(Vec<FeatureMap>),
+}
+
+/// What outputs of some shapes could be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guess {
+    /// The `[family]` table of a manifest, `kind` included.
+    pub table: toml::Table,
+    /// How many labels the manifest needs.
+    pub labels: usize,
+    /// What such a network is used for.
+    pub role: Role,
+    /// How far the shapes are from being this kind's alone: 0 hardly anything else looks so.
+    pub doubt: u8,
+}
+
 /// A family's outputs that are not as they must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("output `{output}` should be {expected}, is {found}")]
@@ -58,16 +123,46 @@ pub struct ShapeMismatch {
     pub found: String,
 }
 
-/// Turns a network's outputs into boxes. Pure.
+/// Turns a network's outputs into what they mean. Pure; no content of a tensor makes it panic.
 pub trait Family: fmt::Debug + Send + Sync {
+    /// What networks of this family are used for; decides the variant of [`Decoded`].
+    fn role(&self) -> Role;
+
     /// The outputs that [`Family::decode`] takes, in its order.
     fn outputs(&self) -> Vec<&str>;
 
-    /// Whether outputs of these names and shapes (-1 = any) can be decoded for `labels` classes; asked once at load.
-    fn check(&self, outputs: &[(String, Vec<i64>)], labels: usize) -> Result<(), ShapeMismatch>;
+    /// Whether outputs of these names and shapes (-1 = any) can be decoded for `labels` labels (classes; a pose
+    /// estimator's key points; none for features); asked once at load.
+    fn check(
+        &self,
+        outputs: &[(String, Vec<i64>)],
+        labels: usize,
+        input: InputSize,
+    ) -> Result<(), ShapeMismatch>;
 
-    /// Boxes after thresholds and suppression, strongest first. NaN and infinite values count as no box.
-    fn decode(&self, outputs: &[Output<'_>], keep: &Keep) -> Result<Vec<RawBox>, ShapeMismatch>;
+    /// The meaning of one inference. NaN and infinite values count as not there. `keep` concerns boxes alone.
+    fn decode(&self, outputs: &[Output<'_>], input: InputSize, keep: &Keep)
+    -> Result<Decoded, ShapeMismatch>;
+
+    /// Whether outputs of these names and shapes look like this kind; asked of its default configuration.
+    fn guess(&self, outputs: &[(String, Vec<i64>)], input: InputSize) -> Option<Guess>;
+}
+
+/// The kinds that outputs of these names and shapes (-1 = any) look like, the likeliest first. Empty: none does.
+pub fn guess(outputs: &[(String, Vec<i64>)], input: InputSize) -> Vec<Guess> {
+    let ask = |kind: &Kind<dyn Family>| {
+        let mut guess = by_default(kind).ok()?.guess(outputs, input)?;
+        guess.table.insert("kind".to_owned(), kind.name.into());
+        Some(guess)
+    };
+    let mut guesses: Vec<Guess> = ALL.iter().filter_map(ask).collect();
+    guesses.sort_by_key(|guess| guess.doubt);
+    guesses
+}
+
+fn by_default(kind: &Kind<dyn Family>) -> Result<Box<dyn Family>, erased_serde::Error> {
+    let empty = toml::Value::Table(toml::Table::new());
+    (kind.parse)(&mut <dyn erased_serde::Deserializer<'_>>::erase(empty))
 }
 
 /// Why a `[family]` table is none.
@@ -96,21 +191,5 @@ pub fn build(mut table: toml::Table) -> Result<Box<dyn Family>, FamilyError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_says_what_is_wrong_with_it() {
-        struct Case(&'static str, &'static str);
-        let cases = [
-            Case("", "family.kind: missing; there are: nanodet"),
-            Case("kind = 'yolo'", "family.kind: no kind `yolo`; there are: nanodet"),
-            Case("kind = 'nanodet'\nbox = 'b'", "family: unknown field `box`"),
-        ];
-        for Case(text, message) in cases {
-            let error = build(text.parse().unwrap()).unwrap_err().to_string();
-            assert!(error.starts_with(message), "{text:?}: {error}");
-        }
-        assert_eq!(build("kind = 'nanodet'".parse().unwrap()).unwrap().outputs(), ["boxes", "scores"]);
-    }
-}
+#[path = "families_tests.rs"]
+mod tests;

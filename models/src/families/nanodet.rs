@@ -2,7 +2,10 @@
 //! in input pixels) and `scores [1, N, C] f32` (0..1). Anchor-free: N points of the strides 8, 16 and 32. What is left
 //! to do is a threshold and class-wise suppression (IoU 0.6 in the project's own configuration).
 
-use super::{Family, Keep, Output, RawBox, ShapeMismatch, nms};
+use vedette_core::Role;
+
+use super::candidates::{Candidates, strong};
+use super::{Decoded, Family, Guess, InputSize, Keep, Output, ShapeMismatch, shape};
 
 /// For help texts.
 pub const ABOUT: &str = "anchor-free, boxes decoded in the graph: boxes [1,N,4] and scores [1,N,C]";
@@ -24,67 +27,71 @@ impl Default for Config {
 }
 
 impl Family for Config {
+    fn role(&self) -> Role {
+        Role::Detector
+    }
+
     fn outputs(&self) -> Vec<&str> {
         vec![&self.boxes, &self.scores]
     }
 
-    fn check(&self, outputs: &[(String, Vec<i64>)], labels: usize) -> Result<(), ShapeMismatch> {
-        let mut points = Vec::new();
-        for (name, width) in [(&self.boxes, 4), (&self.scores, labels)] {
-            let shape = outputs.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.as_slice());
-            match shape {
-                Some(&[1, n, w]) if usize::try_from(w) == Ok(width) => points.push(n),
-                found => return Err(mismatch(name, &format!("[1, N, {width}]"), found)),
-            }
-        }
-        match points[..] {
-            [a, b] if a != b => Err(mismatch(&self.scores, &format!("[1, {a}, {labels}]"), Some(&[1, b]))),
-            _ => Ok(()),
-        }
+    fn check(
+        &self,
+        outputs: &[(String, Vec<i64>)],
+        labels: usize,
+        _: InputSize,
+    ) -> Result<(), ShapeMismatch> {
+        let boxes = shape::expect(outputs, &self.boxes, &["1", "N", "4"])?;
+        let points = boxes[1].to_string();
+        let points = if boxes[1] < 0 { "N" } else { points.as_str() };
+        shape::expect(outputs, &self.scores, &["1", "N", &labels.to_string()])?;
+        shape::expect(outputs, &self.scores, &["1", points, &labels.to_string()]).map(|_| ())
     }
 
-    fn decode(&self, outputs: &[Output<'_>], keep: &Keep) -> Result<Vec<RawBox>, ShapeMismatch> {
-        let (Some(boxes), Some(scores)) = (outputs.first(), outputs.get(1)) else {
-            return Err(mismatch(&self.boxes, "there", None));
-        };
+    fn decode(&self, outputs: &[Output<'_>], _: InputSize, keep: &Keep) -> Result<Decoded, ShapeMismatch> {
+        let boxes = shape::output(outputs, 0, &self.boxes)?;
+        let scores = shape::output(outputs, 1, &self.scores)?;
         let (corners, rest) = boxes.data.as_chunks::<4>();
         let points = corners.len();
         if !rest.is_empty() || (points > 0 && !scores.data.len().is_multiple_of(points)) {
             let expected = format!("as long as `{}`, {points} points", self.boxes);
-            return Err(mismatch(&self.scores, &expected, Some(scores.shape)));
+            return Err(shape::mismatch(&self.scores, &expected, Some(scores.shape)));
         }
         let classes = scores.data.len().checked_div(points).unwrap_or(0);
-        let mut found = Vec::new();
+        let mut found = Candidates::new(keep);
         for (xyxy, row) in corners.iter().zip(scores.data.chunks_exact(classes.max(1))) {
-            if !strong(row, keep.min_score) {
-                continue;
-            }
-            for (class, (&score, &wanted)) in row.iter().zip(&keep.classes).enumerate() {
-                // NaN is not at least anything.
-                let sound =
-                    score >= keep.min_score && score.is_finite() && xyxy.iter().all(|v| v.is_finite());
-                if wanted && sound && xyxy[2] > xyxy[0] && xyxy[3] > xyxy[1] {
-                    found.push(RawBox { class, score: score.min(1.0), xyxy: *xyxy });
-                }
+            if strong(row, keep.min_score) {
+                found.row(row, *xyxy);
             }
         }
-        Ok(nms::class_wise(found, keep.nms_iou, keep.limit))
+        Ok(found.suppressed())
     }
-}
 
-/// Whether any score of a point reaches the threshold: nearly none does, and this loop has no branches.
-fn strong(row: &[f32], min_score: f32) -> bool {
-    row.iter().fold(false, |any, &score| any | (score >= min_score))
-}
-
-fn mismatch(output: &str, expected: &str, found: Option<&[i64]>) -> ShapeMismatch {
-    let found = found.map_or("absent".to_owned(), |shape| format!("{shape:?}"));
-    ShapeMismatch { output: output.to_owned(), expected: expected.to_owned(), found }
+    fn guess(&self, outputs: &[(String, Vec<i64>)], _: InputSize) -> Option<Guess> {
+        let [(a, first), (b, second)] = outputs else { return None };
+        let pair = |x: &[i64], y: &[i64]| match (x, y) {
+            (&[1, n, 4], &[1, m, c]) if n == m && n > 400 && c > 0 => usize::try_from(c).ok(),
+            _ => None,
+        };
+        let named = |boxes: &str| boxes.contains("box");
+        let (boxes, scores, labels) = match (pair(first, second), pair(second, first)) {
+            (Some(labels), None) => (a, b, labels),
+            (None, Some(labels)) => (b, a, labels),
+            (Some(labels), Some(_)) if named(a) => (a, b, labels),
+            (Some(_), Some(labels)) if named(b) => (b, a, labels),
+            _ => return None,
+        };
+        let names = [("boxes", boxes.as_str().into()), ("scores", scores.as_str().into())];
+        Some(shape::guess(Role::Detector, labels, 1, names))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::families::RawBox;
+
+    const INPUT: InputSize = InputSize { width: 416, height: 416 };
 
     const CLASSES: usize = 3;
 
@@ -99,7 +106,10 @@ mod tests {
             Output { name: "boxes", shape: &[1, n, 4], data: boxes },
             Output { name: "scores", shape: &[1, n, 3], data: scores },
         ];
-        Config::default().decode(&outputs, keep).unwrap()
+        match Config::default().decode(&outputs, INPUT, keep).unwrap() {
+            Decoded::Boxes(boxes) => boxes,
+            other => panic!("{other:?}"),
+        }
     }
 
     const A: [f32; 4] = [10.0, 10.0, 50.0, 90.0];
@@ -143,13 +153,13 @@ mod tests {
     fn other_shapes_are_refused_by_name() {
         let check = |boxes: &[i64], scores: &[i64]| {
             let outputs = [("boxes".to_owned(), boxes.to_vec()), ("scores".to_owned(), scores.to_vec())];
-            Config::default().check(&outputs, CLASSES).map_err(|e| e.to_string())
+            Config::default().check(&outputs, CLASSES, INPUT).map_err(|e| e.to_string())
         };
         assert_eq!(check(&[1, 7, 4], &[1, 7, 3]), Ok(()));
         let error = check(&[1, 7, 4], &[1, 7, 80]).unwrap_err();
         assert_eq!(error, "output `scores` should be [1, N, 3], is [1, 7, 80]");
         assert!(check(&[1, 7, 4], &[1, 8, 3]).is_err());
-        let none = Config::default().check(&[], CLASSES).unwrap_err();
+        let none = Config::default().check(&[], CLASSES, INPUT).unwrap_err();
         assert_eq!(none.to_string(), "output `boxes` should be [1, N, 4], is absent");
     }
 }
