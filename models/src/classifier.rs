@@ -4,9 +4,9 @@
 
 use vedette_core::{Class, Frame, Role, View};
 
-use crate::families::{Decoded, Keep};
+use crate::families::Decoded;
 use crate::manifest::Manifest;
-use crate::network::{ModelError, Network, NetworkOptions, expect_role};
+use crate::network::{ModelError, Network, NetworkOptions, everything, expect_role};
 use crate::runtime::Runtime;
 
 /// A classifier, ready to run.
@@ -29,7 +29,7 @@ impl Classifier {
     /// The scores (0..1) of what the view shows, in the order of [`Classifier::labels`].
     pub fn classify(&mut self, frame: &Frame, view: View) -> Result<Vec<f32>, ModelError> {
         self.network.look(frame, view)?;
-        match self.network.decode(&Keep::everything())? {
+        match self.network.decode(&everything())? {
             Decoded::Scores(scores) => Ok(scores),
             _ => Err(self.network.failed("its family gives no scores".to_owned())),
         }

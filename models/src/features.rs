@@ -4,9 +4,9 @@
 
 use vedette_core::{Frame, Role, View};
 
-use crate::families::{Decoded, FeatureMap, Keep};
+use crate::families::{Decoded, FeatureMap};
 use crate::manifest::Manifest;
-use crate::network::{ModelError, Network, NetworkOptions, expect_role};
+use crate::network::{ModelError, Network, NetworkOptions, everything, expect_role};
 use crate::preprocess::Letterbox;
 use crate::runtime::Runtime;
 
@@ -30,7 +30,7 @@ impl FeatureExtractor {
     /// The maps of what the view shows, in the order of the manifest, and where the picture lies in the input.
     pub fn extract(&mut self, frame: &Frame, view: View) -> Result<(Vec<FeatureMap>, Letterbox), ModelError> {
         let letterbox = self.network.look(frame, view)?;
-        match self.network.decode(&Keep::everything())? {
+        match self.network.decode(&everything())? {
             Decoded::Features(maps) => Ok((maps, letterbox)),
             _ => Err(self.network.failed("its family gives no feature maps".to_owned())),
         }

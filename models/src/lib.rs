@@ -7,15 +7,15 @@
 //! a session of both, [`Detector::detect`] runs it.
 #![deny(unsafe_code)]
 
+mod classifier;
 mod detector;
 mod evaluate;
 pub mod families;
+mod features;
 mod manifest;
-mod classifier;
 mod native;
 mod network;
 mod onnx;
-mod features;
 mod pose;
 mod preprocess;
 mod profile;
@@ -26,14 +26,14 @@ mod tensor;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
+pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
 pub use features::FeatureExtractor;
+pub use manifest::{
+    Card, ColorOrder, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest, ManifestError,
+    Tables, Upstream,
+};
 pub use network::{ModelError, Network, NetworkOptions};
 pub use pose::{KeyPoint, PoseEstimator};
-pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
-pub use manifest::{
-    Card, ColorOrder, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest, ManifestError, Tables,
-    Upstream,
-};
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
 pub use provider::{Form, Provider, UnknownName};

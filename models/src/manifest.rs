@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use vedette_core::{Class, Role};
 
-use crate::families::{self, Family};
 pub use self::input::{ColorOrder, Element, FormInput, InputSpec, Layout, Tables};
+use crate::families::{self, Family};
 use crate::provider::{Form, Provider};
 
 /// A model's description. Cheap enough to clone.

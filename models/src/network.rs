@@ -147,7 +147,8 @@ impl Network {
         let spec = manifest.input_of(opened.form);
         check_input(&manifest, &spec, &opened.session)?;
         check_outputs(&manifest, &opened.session)?;
-        let failed = |e: ort::Error| ModelError::Run { model: manifest.name().to_owned(), reason: e.to_string() };
+        let failed =
+            |e: ort::Error| ModelError::Run { model: manifest.name().to_owned(), reason: e.to_string() };
         let mut input = InputTensor::new(&spec).map_err(failed)?;
         let shares = measure(wish, &opened, &mut input, &spec);
         let report = ProviderReport {
@@ -254,6 +255,11 @@ impl Network {
     pub fn report(&self) -> &ProviderReport {
         &self.report
     }
+}
+
+/// For families that know no boxes.
+pub(crate) const fn everything() -> Keep {
+    Keep { min_score: 0.0, classes: Vec::new(), nms_iou: 1.0, limit: usize::MAX }
 }
 
 /// A manifest of this role, or an error that says which it is.

@@ -283,7 +283,12 @@ impl NodeProto {
 
     pub(crate) fn with_int(mut self, name: &str, value: i64) -> Self {
         let (name, i) = (Some(name.to_owned()), Some(value));
-        self.attribute.push(AttributeProto { name, i, r#type: Some(attribute_type::INT), ..Default::default() });
+        self.attribute.push(AttributeProto {
+            name,
+            i,
+            r#type: Some(attribute_type::INT),
+            ..Default::default()
+        });
         self
     }
 

@@ -4,9 +4,9 @@
 
 use vedette_core::{BBox, Frame, Role, Rotation, View};
 
-use crate::families::{Decoded, Keep};
+use crate::families::Decoded;
 use crate::manifest::Manifest;
-use crate::network::{ModelError, Network, NetworkOptions, expect_role};
+use crate::network::{ModelError, Network, NetworkOptions, everything, expect_role};
 use crate::runtime::Runtime;
 
 /// Side of the crop, in longer sides of the box.
@@ -50,7 +50,7 @@ impl PoseEstimator {
     /// The key points of the person that the view shows.
     pub fn look(&mut self, frame: &Frame, view: View) -> Result<Vec<KeyPoint>, ModelError> {
         let letterbox = self.network.look(frame, view)?;
-        let Decoded::Pose(points) = self.network.decode(&Keep::everything())? else {
+        let Decoded::Pose(points) = self.network.decode(&everything())? else {
             return Err(self.network.failed("its family gives no key points".to_owned()));
         };
         let back = points.into_iter().map(|point| {
@@ -72,7 +72,8 @@ fn crop(person: BBox, (width, height): (f32, f32)) -> BBox {
     let (w, h) = ((person.x1 - person.x0) * width, (person.y1 - person.y0) * height);
     let half = MARGIN * w.max(h) / 2.0;
     let (x, y) = ((person.x0 + person.x1) / 2.0, (person.y0 + person.y1) / 2.0);
-    BBox { x0: x - half / width, y0: y - half / height, x1: x + half / width, y1: y + half / height }.clipped()
+    BBox { x0: x - half / width, y0: y - half / height, x1: x + half / width, y1: y + half / height }
+        .clipped()
 }
 
 #[cfg(test)]

@@ -78,12 +78,7 @@ impl Preprocessor {
         self.paint(frame, view, &mut Tabled { tables, layout, pixels, output })
     }
 
-    fn paint(
-        &mut self,
-        frame: &Frame,
-        view: View,
-        canvas: &mut impl Canvas,
-    ) -> Result<Letterbox, EmptyView> {
+    fn paint(&mut self, frame: &Frame, view: View, canvas: &mut impl Canvas) -> Result<Letterbox, EmptyView> {
         let key = Key { size: (frame.width(), frame.height()), aspect: frame.pixel_aspect(), view };
         let plan = match self.plan.take().filter(|plan| plan.key == key) {
             Some(plan) => plan,

@@ -7,8 +7,8 @@ use std::path::Path;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
-use crate::network::ModelError;
 use crate::manifest::{FormFile, Manifest};
+use crate::network::ModelError;
 use crate::profile::Registration;
 use crate::provider::{Form, Provider};
 use crate::runtime::Runtime;

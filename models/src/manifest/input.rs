@@ -168,7 +168,9 @@ impl InputSpec {
             return Err("std must be three numbers above 0".to_owned());
         }
         match (self.scale, self.element) {
-            (Some(scale), _) if !(scale.is_finite() && scale > 0.0) => Err("scale must be above 0".to_owned()),
+            (Some(scale), _) if !(scale.is_finite() && scale > 0.0) => {
+                Err("scale must be above 0".to_owned())
+            }
             (Some(_), Element::U8 | Element::I8) => Ok(()),
             (Some(_), _) => Err("scale is for inputs of type u8 or i8".to_owned()),
             (None, _) => Ok(()),
@@ -187,7 +189,13 @@ mod tests {
 
     #[test]
     fn a_quantised_input_is_what_the_graph_would_have_made_of_it() {
-        let spec = InputSpec { mean: [100.0, 0.0, 0.0], std: [2.0, 1.0, 1.0], scale: Some(0.5), zero_point: 7, ..spec() };
+        let spec = InputSpec {
+            mean: [100.0, 0.0, 0.0],
+            std: [2.0, 1.0, 1.0],
+            scale: Some(0.5),
+            zero_point: 7,
+            ..spec()
+        };
         // (103 - 100) / 2 / 0.5 + 7.
         assert_eq!(spec.value(0, 103), 10.0);
         // 0.5 rounds to the even neighbour.

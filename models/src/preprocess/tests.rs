@@ -106,7 +106,7 @@ fn difference(frame: &Frame, view: View, (w, h): (usize, usize)) -> f64 {
         let target = letterbox.target(row);
         for column in 0..columns {
             let rgb = reference(frame, place(sx, column, columns), place(sy, row, rows));
-            let at = (target.first as isize + column as isize * target.step) as usize;
+            let at = 3 * target.pixel(column).unwrap();
             expected[at..at + 3].copy_from_slice(&rgb);
         }
     }
@@ -190,5 +190,28 @@ proptest! {
         let mut output = vec![0; (input.0 * input.1 * 3).saturating_sub(short)];
         let view = View { region: BBox::from(region), rotation: TURNS[turn] };
         let _ = Preprocessor::new(input.0, input.1, ColorOrder::Rgb, 114).run(&frame, view, &mut output);
+    }
+}
+
+#[test]
+fn tables_and_planes_hold_what_the_plain_pass_holds() {
+    let tables: Tables<i16> =
+        std::array::from_fn(|c| std::array::from_fn(|v| v as i16 * 3 - 200 * (c as i16 + 1)));
+    let (w, h) = (48, 64);
+    for turn in TURNS {
+        let frame = frame(PixelFormat::I420, (191, 107), 5);
+        let view = View { region: [0.1, 0.0, 0.9, 1.0].into(), rotation: turn };
+        let mut bytes = vec![1u8; w * h * 3];
+        let mut pass = Preprocessor::new(w, h, ColorOrder::Bgr, 114);
+        pass.run(&frame, view, &mut bytes).unwrap();
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            let mut output = vec![i16::MAX; w * h * 3];
+            pass.run_with(&frame, view, (&tables, layout), &mut output).unwrap();
+            for (at, byte) in bytes.iter().enumerate() {
+                let (pixel, channel) = (at / 3, at % 3);
+                let index = if layout == Layout::Nhwc { at } else { channel * w * h + pixel };
+                assert_eq!(output[index], tables[channel][usize::from(*byte)], "{turn:?} {layout:?} {at}");
+            }
+        }
     }
 }
