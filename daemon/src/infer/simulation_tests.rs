@@ -180,3 +180,93 @@ fn every_want_is_answered_served_or_not() {
     site.run(&mut fake, Duration::from_secs(5));
     assert!(site.served().iter().all(|frames| *frames == 0));
 }
+
+/// Processor time of this thread so far: what others do on the machine is not in it.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+}
+
+/// The real detector; the simulated clock goes on by the processor time that it took.
+struct Real {
+    detector: vedette_models::Detector,
+    clock: Arc<SimulatedClock>,
+}
+
+impl Real {
+    fn open(clock: Arc<SimulatedClock>) -> Result<Self, String> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(std::path::PathBuf::from)
+            .or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+        let place = std::env::var_os("VEDETTE_ONNXRUNTIME")
+            .map(std::path::PathBuf::from)
+            .or_else(|| Some(cache?.join("vedette/onnxruntime")));
+        let runtime = vedette_models::Runtime::load(place.as_deref(), &[]).map_err(|e| e.to_string())?;
+        let manifest = vedette_models::Manifest::load(&[root.join("models/manifests")], "nanodet-g-416");
+        let options = vedette_models::DetectorOptions::default();
+        let detector =
+            vedette_models::Detector::open(runtime, &manifest.map_err(|e| e.to_string())?, &options)
+                .map_err(|e| e.to_string())?;
+        Ok(Self { detector, clock })
+    }
+}
+
+impl Model for Real {
+    fn role(&self) -> Role {
+        Role::Detector
+    }
+
+    fn name(&self) -> &str {
+        self.detector.name()
+    }
+
+    fn run(&mut self, requests: &[model::Request<'_>]) -> Vec<Result<AnswerValue, String>> {
+        let before = processor_time().unwrap();
+        let answers = Model::run(&mut self.detector, requests);
+        self.clock.advance(processor_time().unwrap().saturating_sub(before).max(Duration::from_micros(1)));
+        answers
+    }
+}
+
+/// The picture of the test data that the real model looks at.
+fn street() -> Option<Frame> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let data = std::env::var_os("VEDETTE_DATA").map_or(root, std::path::PathBuf::from);
+    let mut pictures: Vec<_> =
+        std::fs::read_dir(data.join("coco-mini/unseen/images")).ok()?.flatten().collect();
+    pictures.sort_by_key(std::fs::DirEntry::path);
+    vedette_models::read_picture(&pictures.first()?.path()).ok()
+}
+
+/// Twelve cameras whose period follows from what this machine can do, three times too fast for it.
+#[test]
+fn the_real_model_is_shared_equally_and_promptly_too() {
+    let Some(picture) = street() else {
+        eprintln!("skipped: no test data; set VEDETTE_DATA");
+        return;
+    };
+    let mut measured = match Real::open(Arc::new(SimulatedClock::new(jiff::Timestamp::UNIX_EPOCH))) {
+        Ok(real) => real,
+        Err(reason) => {
+            eprintln!("skipped: {reason}");
+            return;
+        }
+    };
+    let mut costs: Vec<_> = (0..15)
+        .map(|_| {
+            let before = measured.clock.now();
+            measured.run(&[(&picture, View::WHOLE)]).remove(0).unwrap();
+            measured.clock.now().since(before)
+        })
+        .collect();
+    costs.sort();
+    let (cameras, cost) = (12, costs[costs.len() / 2]);
+    let mut site = Site::new(cameras, 0, cost * 12 / 3);
+    site.frame = picture;
+    measured.clock = Arc::clone(&site.clock);
+    // 25 rounds and the first, so that the one that may be unfinished weighs less than a twentieth.
+    site.run(&mut measured, cost * 12 * 26);
+    eprintln!("{cost:?} an inference, period {:?}, served {:?}", site.period, site.served());
+    site.assert_equal_and_prompt();
+}
