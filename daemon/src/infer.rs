@@ -19,7 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use vedette_core::{AnswerValue, CameraId, Clock, Detection, Frame, Role, Shutdown, View, WantId};
 
-pub use model::{Batch, Model};
+pub use model::{Batch, Model, Request};
 pub use queue::Lane;
 use session::Session;
 pub use session::{LaneStats, SessionStats};

@@ -285,7 +285,7 @@ mod tests {
         let batch = Batch { max: 2, wait: Duration::from_millis(8) };
         let mut queue = FairQueue::default();
         assert_eq!(due_in(batch, &queue, at(0)), None);
-        let mut push = |queue: &mut FairQueue<()>, camera: &str, ms| {
+        let push = |queue: &mut FairQueue<()>, camera: &str, ms| {
             queue.push(
                 &CameraId::new(camera).unwrap(),
                 Lane::Latest,
