@@ -265,8 +265,7 @@ fn the_real_model_is_shared_equally_and_promptly_too() {
     let mut site = Site::new(8, 0, cost * cameras / 3);
     site.frame = picture;
     measured.clock = Arc::clone(&site.clock);
-    // A first round in which not all cameras have begun, and a last one cut off, may each make a difference of one
-    // frame: both together weigh less than a twentieth of 60.
+    // Sixty rounds and more: a frame or two at the beginning and the end weigh little.
     site.run(&mut measured, cost * cameras * 60);
     eprintln!("{cost:?} an inference, period {:?}, served {:?}", site.period, site.served());
     site.assert_equal_and_prompt();
