@@ -264,6 +264,9 @@ impl Camera {
 
     fn tick(&mut self) {
         self.analyst.tick();
+        if self.report.is_live() {
+            self.report.set(CameraState::Live, self.deps.inference.overload(&self.config.id));
+        }
         self.report.refresh();
         // While an inference is under way only its answer counts as progress: a session that hangs is what the
         // watchdog is for. Frames that do not come are this camera's own trouble, not the daemon's.

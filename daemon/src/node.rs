@@ -201,7 +201,10 @@ impl Node {
             Some(kept) => kept.adapt(&config, &host, &detector)?,
             None => *kept = Some(Kept::open(&config, &host, &detector)?),
         }
-        let inference = Inference::start(detector, Arc::clone(&host.clock))?;
+        // A core each for as many sessions as the machine has, whatever their number: more would only make all late.
+        let workers =
+            std::thread::available_parallelism().map_or(1, usize::from) / config.inference.threads.max(1);
+        let inference = Inference::start(vec![Box::new(detector)], workers, Arc::clone(&host.clock))?;
         let Some(Kept { outbox, latest, embedded, since, .. }) = kept.take() else {
             return Err(StartError::Stopped);
         };

@@ -1,7 +1,7 @@
 //! What a camera's thread does with decoded frames: which go to the detector, what the scene says, where its events
 //! go.
 //!
-//! Owns: the scene, the time line, the frame in flight and the newest one waiting. Does not know: packets' bytes, the
+//! Owns: the scene, the time line, how many frames the detector has. Does not know: packets' bytes, the
 //! decoder, topics.
 
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
 use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene};
-use vedette_core::{Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Pts, View};
+use vedette_core::{
+    Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Mono, Pts, Role, View, Want,
+};
 use vedette_ingest::{Packet, TimeLine};
 
 use super::{CameraDeps, StartError, scene_config};
 use crate::config;
 use crate::counters::CameraCounters;
-use crate::infer::{Job, Purpose, Reply};
+use crate::infer::{Job, Lane, Purpose, Reply, Submitted};
 use crate::pacer::Pacer;
 use crate::random::system_seed;
 use crate::wire::StateUpdate;
@@ -30,8 +32,8 @@ pub(super) struct Analyst {
     /// The moment of the newest packet: what ticks and endings without frames count from.
     last: Option<Moment>,
     pacer: Pacer,
-    in_flight: bool,
-    waiting: Option<Frame>,
+    /// Frames for which the detector owes a reply: one that it looks at and one that waits, at most.
+    in_flight: usize,
     answers: Vec<Answer>,
     /// The rules' states as they were last told to the brokers.
     told: Vec<RuleState>,
@@ -55,8 +57,7 @@ impl Analyst {
             line: TimeLine::default(),
             last: None,
             pacer: Pacer::new(config.fps),
-            in_flight: false,
-            waiting: None,
+            in_flight: 0,
             answers: Vec::new(),
             told: Vec::new(),
             reply_to,
@@ -74,7 +75,7 @@ impl Analyst {
 
     /// Whether the detector has a frame of this camera.
     pub(super) fn is_waiting(&self) -> bool {
-        self.in_flight
+        self.in_flight > 0
     }
 
     pub(super) fn replies(&self) -> &Inbox<Reply> {
@@ -100,25 +101,25 @@ impl Analyst {
         placed.moment
     }
 
-    /// Takes a decoded frame if it is due; while the detector is busy the newest one waits.
+    /// Hands a decoded frame to the detector if it is due; one that still waits there gives it its place.
     pub(super) fn on_frame(&mut self, frame: Frame) {
         if !self.pacer.take(frame.moment().pts) {
             return;
         }
-        if !self.in_flight {
-            self.submit(frame);
-        } else if self.waiting.replace(frame).is_some() {
-            self.counters.dropped_busy.one();
+        let job = Job {
+            camera: self.config.id.clone(),
+            role: Role::Detector,
+            purpose: Purpose::Frame,
+            lane: Lane::Latest,
+            frame,
+            view: View::WHOLE,
+            reply: self.reply_to.clone(),
+        };
+        match self.deps.inference.submit(job) {
+            Submitted::Queued => self.in_flight += 1,
+            Submitted::Replaced | Submitted::Full { .. } => self.counters.dropped_busy.one(),
+            Submitted::Unavailable => self.counters.dropped_failed.one(),
         }
-    }
-
-    fn submit(&mut self, frame: Frame) {
-        self.in_flight = true;
-        self.deps.inference.submit(self.job(Purpose::Frame, frame, View::WHOLE));
-    }
-
-    fn job(&self, purpose: Purpose, frame: Frame, view: View) -> Job {
-        Job { camera: self.config.id.clone(), purpose, frame, view, reply: self.reply_to.clone() }
     }
 
     /// Steps the scene with what the detector said of a frame, or keeps the answer to a want for the next step.
@@ -128,24 +129,22 @@ impl Analyst {
             self.answers.push(Answer { id, pts, value: reply.into_answer() });
             return;
         }
-        self.in_flight = false;
-        if let Some(newest) = self.waiting.take() {
-            self.submit(newest);
-        }
-        match reply.result {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let (frame, took) = (reply.frame.clone(), reply.took);
+        match reply.detections() {
             Ok(detections) => {
                 let answers = std::mem::take(&mut self.answers);
                 let outcome = self.scene.step(
-                    reply.frame.moment(),
+                    frame.moment(),
                     &Observation {
-                        frame: Some(&reply.frame),
-                        aspect: reply.frame.aspect(),
+                        frame: Some(&frame),
+                        aspect: frame.aspect(),
                         detections: Some(&detections),
                         answers: &answers,
                     },
                 );
-                self.note_step(&reply.frame, reply.took);
-                self.ask(&outcome, &reply.frame);
+                self.note_step(&frame, took);
+                self.ask(&outcome, &frame);
                 self.deliver(outcome);
             }
             Err(error) => {
@@ -168,14 +167,27 @@ impl Analyst {
     /// Hands the scene's wants to the models that serve them.
     fn ask(&mut self, outcome: &Outcome, frame: &Frame) {
         for want in &outcome.wants {
-            if self.deps.inference.serves(want.role) {
-                let job = self.job(Purpose::Want(want.id), frame.clone(), want.view);
-                self.deps.inference.submit(job);
-            } else {
+            let job = Job {
+                camera: self.config.id.clone(),
+                role: want.role,
+                purpose: Purpose::Want(want.id),
+                lane: Lane::Want { by: self.deadline(want) },
+                frame: frame.clone(),
+                view: want.view,
+                reply: self.reply_to.clone(),
+            };
+            if self.deps.inference.submit(job) == Submitted::Unavailable {
                 let pts = frame.moment().pts;
                 self.answers.push(Answer { id: want.id, pts, value: AnswerValue::Unavailable });
             }
         }
+    }
+
+    /// A want's deadline on the host's monotonic clock.
+    fn deadline(&self, want: &Want) -> Mono {
+        let now = self.deps.clock.now();
+        let left = self.line.now(now).map_or(Duration::ZERO, |line| want.by.since(line));
+        Mono(now.0 + left)
     }
 
     /// Now on the time line, also while no packets come; before the first one, its beginning at the host's time.
@@ -198,7 +210,9 @@ impl Analyst {
     }
 
     pub(super) fn lost(&mut self, reason: Lost) {
-        self.waiting = None;
+        // No reply comes for what is taken back.
+        let gone = self.deps.inference.withdraw_frames(&self.config.id);
+        self.in_flight = self.in_flight.saturating_sub(gone);
         self.counters.clear_tracks();
         let outcome = self.scene.lost(self.now(), reason);
         self.deliver(outcome);
