@@ -16,6 +16,7 @@ mod onnx;
 mod preprocess;
 mod profile;
 mod provider;
+pub mod quantize;
 mod runtime;
 mod session;
 
