@@ -20,6 +20,7 @@ mod pose;
 mod preprocess;
 mod profile;
 mod provider;
+pub mod quantize;
 mod runtime;
 mod session;
 mod tensor;

@@ -1,0 +1,115 @@
+//! From a model file to the graph that is quantised: checked, its sizes bound, constants and batch normalisation
+//! folded by ONNX Runtime, nodes in order.
+//!
+//! Owns: what is refused. Does not know: int8.
+
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use prost::Message;
+
+use super::{NetworkInput, QuantizeError, reason};
+use crate::onnx::{DimensionProto, GraphProto, ModelProto, graph};
+use crate::runtime::Runtime;
+
+/// DequantizeLinear knows scales per channel from here on.
+const OLDEST_OPSET: i64 = 13;
+
+pub(super) fn simplify(
+    runtime: &'static Runtime,
+    fp32: &[u8],
+    input: &NetworkInput,
+) -> Result<ModelProto, QuantizeError> {
+    let mut model = parse(fp32)?;
+    bind(model.graph.get_or_insert_default(), input)?;
+    let folder = tempfile::tempdir().map_err(|e| QuantizeError::Session(reason(e)))?;
+    let path = folder.path().join("simplified.onnx");
+    let session = |bytes: &[u8]| -> ort::Result<Session> {
+        // Level 1 stays within the standard's operators; the ones above make nodes that only this provider has.
+        Session::builder(runtime.environment())?
+            .with_intra_threads(1)?
+            .with_optimization_level(GraphOptimizationLevel::Level1)?
+            .with_optimized_model_path(&path)?
+            .commit_from_memory(bytes)
+    };
+    session(&model.encode_to_vec()).map_err(|e| QuantizeError::Session(reason(e)))?;
+    let bytes = std::fs::read(&path).map_err(|e| QuantizeError::Session(reason(e)))?;
+    let mut model = parse(&bytes)?;
+    let graph = model.graph.get_or_insert_default();
+    let order = graph::sorted(graph).map_err(|circle| {
+        let node = circle.first().map_or_else(String::new, |at| graph.node[*at].label());
+        QuantizeError::Refused { node, what: "is part of a circle" }
+    })?;
+    graph.node = order.into_iter().map(|at| std::mem::take(&mut graph.node[at])).collect();
+    // The runtime lists every domain it knows.
+    let used =
+        |domain: &str| matches!(domain, "" | "ai.onnx") || graph.node.iter().any(|n| n.domain() == domain);
+    model.opset_import.retain(|import| used(import.domain()));
+    Ok(model)
+}
+
+/// Reads a file and refuses, by name, what would be lost or cannot be quantised.
+pub(super) fn parse(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
+    let model = ModelProto::decode(bytes).map_err(|e| QuantizeError::NotOnnx(reason(e)))?;
+    let refuse = |node: String, what| Err(QuantizeError::Refused { node, what });
+    let Some(graph) = &model.graph else {
+        return Err(QuantizeError::NotOnnx("it has no graph".to_owned()));
+    };
+    if !model.functions.is_empty() {
+        return refuse("the model".to_owned(), "has functions of its own; inline them (onnx.inliner)");
+    }
+    if !model.training_info.is_empty() {
+        return refuse("the model".to_owned(), "has training information; export it for inference");
+    }
+    if !graph.sparse_initializer.is_empty() {
+        return refuse("the graph".to_owned(), "has sparse constants; export it with dense ones");
+    }
+    if model.opset() < OLDEST_OPSET {
+        return refuse(
+            format!("opset {}", model.opset()),
+            "is older than 13, which int8 needs; convert it (onnx.version_converter)",
+        );
+    }
+    for node in &graph.node {
+        if node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
+            return refuse(
+                node.label(),
+                "holds a subgraph (If, Loop, Scan); export the model without control flow",
+            );
+        }
+        if node.attribute.iter().any(|a| a.sparse_tensor.is_some() || !a.sparse_tensors.is_empty()) {
+            return refuse(node.label(), "holds a sparse tensor; export it with dense ones");
+        }
+    }
+    for tensor in &graph.initializer {
+        if tensor.data_location() == 1 || !tensor.external_data.is_empty() {
+            let name = format!("constant `{}`", tensor.name());
+            return refuse(name, "has its values in another file; save the model as one file");
+        }
+    }
+    Ok(model)
+}
+
+/// Gives the input's free axes their sizes, so that the runtime can tell every tensor's.
+fn bind(graph: &mut GraphProto, input: &NetworkInput) -> Result<(), QuantizeError> {
+    let names: Vec<_> = graph.input.iter().map(|i| i.name().to_owned()).collect();
+    let missing =
+        || QuantizeError::Input(format!("no input `{}`; there are: {}", input.name, names.join(", ")));
+    let constants: Vec<_> = graph.initializer.iter().map(|t| t.name().to_owned()).collect();
+    let other = names.iter().find(|name| **name != input.name && !constants.contains(name));
+    if let Some(other) = other {
+        return Err(QuantizeError::Input(format!("`{other}` is a second input; one is supported")));
+    }
+    let value = graph.input.iter_mut().find(|i| i.name() == input.name).ok_or_else(missing)?;
+    let shape = value.r#type.as_mut().and_then(|t| t.tensor_type.as_mut()).and_then(|t| t.shape.as_mut());
+    let shape = shape.ok_or_else(|| QuantizeError::Input(format!("`{}` has no shape", input.name)))?;
+    let wanted = input.dims();
+    let fits = |(dim, wanted): (&DimensionProto, &i64)| dim.dim_value.is_none_or(|d| d == *wanted || d < 1);
+    if shape.dim.len() != 4 || !shape.dim.iter().zip(&wanted).all(fits) {
+        let found: Vec<_> = shape.dim.iter().map(|d| d.dim_value.unwrap_or(-1)).collect();
+        return Err(QuantizeError::Input(format!("`{}` should be {wanted:?}, is {found:?}", input.name)));
+    }
+    for (dim, wanted) in shape.dim.iter_mut().zip(wanted) {
+        *dim = DimensionProto { dim_value: Some(wanted), dim_param: None };
+    }
+    Ok(())
+}
