@@ -34,7 +34,7 @@ pub(super) struct Entry<J> {
     pub(super) job: J,
     /// When it was handed over: its age counts from here.
     pub(super) queued: Mono,
-    /// What it takes, microseconds of the session; at least 1.
+    /// What it takes of the session, in inferences; at least 1.
     pub(super) cost: u64,
 }
 
@@ -56,7 +56,7 @@ struct Waiting<J> {
     latest: Option<Entry<J>>,
     in_order: VecDeque<Entry<J>>,
     wants: VecDeque<(Mono, Entry<J>)>,
-    /// Service it may take before the turn passes on, microseconds.
+    /// Service it may take before the turn passes on, in inferences.
     deficit: u64,
     /// It has got its quantum in this visit.
     granted: bool,

@@ -56,8 +56,6 @@ struct State {
     queue: FairQueue<Job>,
     stats: BTreeMap<CameraId, LaneStats>,
     overload: BTreeMap<CameraId, Overload>,
-    /// Running mean of an inference, microseconds; 0 before the first.
-    cost: f64,
     busy: Duration,
     closed: bool,
 }
@@ -103,7 +101,9 @@ impl Session {
             return Submitted::Unavailable;
         }
         let (camera, lane) = (job.camera.clone(), job.lane);
-        let entry = Entry { job, queued: now, cost: (state.cost as u64).max(1) };
+        // A session's input has one size: whatever it looks at, an inference costs the same. Measured costs would only
+        // bring their noise into the shares.
+        let entry = Entry { job, queued: now, cost: 1 };
         let stats = state.stats.entry(camera.clone()).or_default();
         let mut shed = None;
         let submitted = match state.queue.push(&camera, lane, entry) {
@@ -201,12 +201,7 @@ impl Session {
         let mut results = model.run(&requests).into_iter();
         let took = self.clock.now().since(started);
         let each = took / u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        {
-            let mut state = self.lock();
-            state.busy += took;
-            let cost = each.as_secs_f64() * 1e6;
-            state.cost = if state.cost > 0.0 { state.cost + NEWEST * (cost - state.cost) } else { cost };
-        }
+        self.lock().busy += took;
         for Entry { job, queued, .. } in batch {
             let result =
                 results.next().unwrap_or_else(|| Err("the model gave fewer answers than asked".into()));
