@@ -30,7 +30,7 @@ use crate::time_sync;
 use crate::wire::{NodeStatus, ProviderShare, Stats};
 
 pub use error::StartError;
-use translate::{detector_options, mqtt_config, provider_shares, stamp, stats_of};
+use translate::{detector_options, model_stats, mqtt_config, provider_shares, stamp, stats_of};
 
 /// Where things are on this host, and the clock.
 #[derive(Clone)]
@@ -302,6 +302,7 @@ impl Node {
             since: self.since,
             rss_bytes: crate::usage::resident_bytes(),
             cameras,
+            models: self.inference.handle().stats().into_iter().map(model_stats).collect(),
             sinks,
         };
         self.latest.send(&stats);

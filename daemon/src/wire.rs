@@ -10,7 +10,10 @@ use std::sync::{PoisonError, RwLock};
 use uuid::Uuid;
 use vedette_core::{Event, Name};
 
-pub use vedette::{CameraStats, CameraStatus, NodeStatus, ProviderShare, SinkStats, StateUpdate, Stats};
+pub use vedette::{
+    CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
+    Stats,
+};
 
 /// Every dialect there is; brokers name them in `dialects = […]`.
 pub const DIALECTS: &[&dyn Dialect] = &[&vedette::Vedette];

@@ -40,6 +40,11 @@ impl Classifier {
         self.network.manifest().labels()
     }
 
+    /// The model's name in the configuration.
+    pub fn name(&self) -> &str {
+        self.network.name()
+    }
+
     /// The network behind it.
     pub fn network(&mut self) -> &mut Network {
         &mut self.network

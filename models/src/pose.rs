@@ -60,6 +60,11 @@ impl PoseEstimator {
         Ok(back.collect())
     }
 
+    /// The model's name in the configuration.
+    pub fn name(&self) -> &str {
+        self.network.name()
+    }
+
     /// The network behind it.
     pub fn network(&mut self) -> &mut Network {
         &mut self.network

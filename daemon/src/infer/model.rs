@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use vedette_core::{AnswerValue, Frame, Role, View};
-use vedette_models::Detector;
+use vedette_models::{Classifier, Detector, FeatureExtractor, PoseEstimator};
 
 /// How many requests a session takes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,62 @@ impl Model for Detector {
     fn run(&mut self, requests: &[Request<'_>]) -> Vec<Result<AnswerValue, String>> {
         let look = |(frame, view): &Request<'_>| {
             self.detect(frame, *view).map(AnswerValue::Detections).map_err(|error| error.to_string())
+        };
+        requests.iter().map(look).collect()
+    }
+}
+
+/// x, y (0..1 of the picture) and score of each key point, in the order of the manifest's labels.
+impl Model for PoseEstimator {
+    fn role(&self) -> Role {
+        Role::Pose
+    }
+
+    fn name(&self) -> &str {
+        PoseEstimator::name(self)
+    }
+
+    fn run(&mut self, requests: &[Request<'_>]) -> Vec<Result<AnswerValue, String>> {
+        let look = |(frame, view): &Request<'_>| {
+            let points = self.look(frame, *view).map_err(|error| error.to_string())?;
+            Ok(AnswerValue::Vector(points.iter().flat_map(|point| [point.x, point.y, point.score]).collect()))
+        };
+        requests.iter().map(look).collect()
+    }
+}
+
+/// The score of each label, in the order of the manifest.
+impl Model for Classifier {
+    fn role(&self) -> Role {
+        Role::Classifier
+    }
+
+    fn name(&self) -> &str {
+        Classifier::name(self)
+    }
+
+    fn run(&mut self, requests: &[Request<'_>]) -> Vec<Result<AnswerValue, String>> {
+        let look = |(frame, view): &Request<'_>| {
+            self.classify(frame, *view).map(AnswerValue::Vector).map_err(|error| error.to_string())
+        };
+        requests.iter().map(look).collect()
+    }
+}
+
+/// All maps, one after the other, each channel by channel.
+impl Model for FeatureExtractor {
+    fn role(&self) -> Role {
+        Role::Features
+    }
+
+    fn name(&self) -> &str {
+        FeatureExtractor::name(self)
+    }
+
+    fn run(&mut self, requests: &[Request<'_>]) -> Vec<Result<AnswerValue, String>> {
+        let look = |(frame, view): &Request<'_>| {
+            let (maps, _) = self.extract(frame, *view).map_err(|error| error.to_string())?;
+            Ok(AnswerValue::Vector(maps.into_iter().flat_map(|map| map.data).collect()))
         };
         requests.iter().map(look).collect()
     }

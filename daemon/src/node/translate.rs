@@ -9,8 +9,9 @@ use vedette_models::{Detector, DetectorOptions, Provider};
 
 use crate::config::{self, Config};
 use crate::counters::CameraCounters;
+use crate::infer::{LaneStats, SessionStats};
 use crate::sinks::{Address, MqttConfig, SinkError};
-use crate::wire::{CameraStats, ModelStamp, ProviderShare, Stamp};
+use crate::wire::{CameraStats, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
 
 /// How the detector is to run: only classes that some rule counts are looked for.
 pub(super) fn detector_options(config: &Config, labels: &[Class]) -> DetectorOptions {
@@ -92,6 +93,21 @@ pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
         infer_ms: infer * 1e3,
         delay_ms: delay * 1e3,
     }
+}
+
+pub(super) fn model_stats(session: SessionStats) -> (String, ModelStats) {
+    let share = |of: LaneStats| ShareStats {
+        served: of.served,
+        replaced: of.replaced,
+        expired: of.expired,
+        refused: of.refused,
+        withdrawn: of.withdrawn,
+        waiting: of.waiting,
+        age_ms: of.age_mean * 1e3,
+        age_max_ms: of.age_max * 1e3,
+    };
+    let cameras = session.cameras.into_iter().map(|(camera, of)| (camera, share(of))).collect();
+    (session.model, ModelStats { role: session.role, busy: session.busy, cameras })
 }
 
 pub(super) fn stamp(config: &Config, detector: &Detector) -> Stamp {

@@ -14,7 +14,10 @@ use vedette_core::{
 
 use super::{Dialect, Message, ModelStamp, Stamp, Update};
 
-pub use status::{CameraStats, CameraStatus, NodeStatus, ProviderShare, SinkStats, StateUpdate, Stats};
+pub use status::{
+    CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
+    Stats,
+};
 
 /// The version of this schema: the `v` of every message.
 pub const VERSION: u8 = 1;

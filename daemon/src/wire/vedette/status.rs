@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
-use vedette_core::{CameraId, Name};
+use vedette_core::{CameraId, Name, Role};
 
 use super::{VERSION, millis, rounded, some_millis};
 
@@ -181,6 +181,41 @@ pub struct SinkStats {
     pub dropped: u64,
 }
 
+/// What a model's session did for one camera since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ShareStats {
+    /// Jobs that it ran.
+    pub served: u64,
+    /// Frames whose place a newer one took.
+    pub replaced: u64,
+    /// Wants that were too late, or made room for newer ones.
+    pub expired: u64,
+    /// Frames of a catch-up that had to wait with their camera.
+    pub refused: u64,
+    /// Frames taken back, since the camera was lost.
+    pub withdrawn: u64,
+    /// Jobs that wait now.
+    pub waiting: usize,
+    /// From hand-over to the start of the inference, running mean, milliseconds.
+    #[serde(serialize_with = "three")]
+    pub age_ms: f64,
+    /// Its largest value, milliseconds.
+    #[serde(serialize_with = "three")]
+    pub age_max_ms: f64,
+}
+
+/// One model's session.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelStats {
+    /// What it is used for.
+    pub role: Role,
+    /// The part of the time since the start in which it computed, 0..1.
+    #[serde(serialize_with = "three")]
+    pub busy: f64,
+    /// By camera.
+    pub cameras: BTreeMap<CameraId, ShareStats>,
+}
+
 /// The counters: topic `stats`, not retained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
@@ -192,6 +227,8 @@ pub struct Stats {
     pub rss_bytes: u64,
     /// By camera.
     pub cameras: BTreeMap<CameraId, CameraStats>,
+    /// By model.
+    pub models: BTreeMap<String, ModelStats>,
     /// By broker.
     pub sinks: BTreeMap<Name, SinkStats>,
 }
@@ -207,11 +244,12 @@ impl Serialize for Stats {
             since: Timestamp,
             rss_bytes: u64,
             cameras: &'a BTreeMap<CameraId, CameraStats>,
+            models: &'a BTreeMap<String, ModelStats>,
             brokers: &'a BTreeMap<Name, SinkStats>,
         }
-        let Self { at, since, rss_bytes, cameras, sinks } = self;
+        let Self { at, since, rss_bytes, cameras, models, sinks } = self;
         let (at, since, rss_bytes) = (*at, *since, *rss_bytes);
-        Keys { v: VERSION, at, since, rss_bytes, cameras, brokers: sinks }.serialize(serializer)
+        Keys { v: VERSION, at, since, rss_bytes, cameras, models, brokers: sinks }.serialize(serializer)
     }
 }
 
@@ -273,11 +311,21 @@ mod tests {
             delay_ms: 31.4,
         };
         let sink = SinkStats { connected: true, acked: 12, ..SinkStats::default() };
+        let share = ShareStats {
+            served: 18_000,
+            replaced: 3,
+            age_ms: 1.25,
+            age_max_ms: 40.0,
+            ..ShareStats::default()
+        };
+        let model =
+            ModelStats { role: Role::Detector, busy: 0.0756, cameras: [(gate.clone(), share)].into() };
         let stats = Stats {
             at: at("2026-11-24T03:00:00Z"),
             since: start,
             rss_bytes: 128 << 20,
-            cameras: [(gate, counters)].into(),
+            cameras: [(gate.clone(), counters)].into(),
+            models: [("nanodet-g-416".to_owned(), model)].into(),
             sinks: [(Name::new("factory").unwrap(), sink)].into(),
         };
         vec![
