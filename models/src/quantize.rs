@@ -27,7 +27,7 @@ use self::plan::{Fate, operands, plan};
 use self::range::Histogram;
 use self::runner::Feed;
 use self::write::{Ranges, write};
-use crate::onnx::{GraphProto, ModelProto};
+use crate::onnx::{GraphProto, ModelProto, TensorProto};
 use crate::provider::Form;
 use crate::runtime::Runtime;
 
@@ -295,7 +295,7 @@ fn split(pixels: &[Vec<u8>]) -> (Vec<&[u8]>, Vec<&[u8]>) {
 
 /// Values that some form needs a range of, in the order of the graph.
 fn activations(graph: &GraphProto, plans: &[Vec<Fate>]) -> Vec<String> {
-    let constants: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let constants: BTreeSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
     let (mut seen, mut values) = (BTreeSet::new(), Vec::new());
     for (at, node) in graph.node.iter().enumerate() {
         if plans.iter().all(|fates| fates[at] == Fate::Float) {
