@@ -233,7 +233,7 @@ fn reason(error: impl std::fmt::Display) -> String {
 
 /// Quantises. `pixels`: samples, each `[height, width, 3] u8` in the model's colour order, letterboxed as in service;
 /// 50 to 100 of them from where it shall work. Takes about (tensors / 20) inferences of each sample, and keeps at most
-/// 64 MB of activations at a time.
+/// 64 MB of activations at a time (four times that while layers are compared; one larger tensor goes alone).
 pub fn quantize(
     runtime: &'static Runtime,
     fp32: &[u8],
