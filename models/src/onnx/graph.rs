@@ -43,14 +43,16 @@ impl<'a> Wiring<'a> {
 pub(crate) fn sorted(graph: &GraphProto) -> Result<Vec<usize>, Vec<usize>> {
     let wiring = Wiring::new(graph);
     let sources = |at: usize| graph.node[at].input.iter().filter_map(|name| wiring.writer.get(name.as_str()));
-    let mut waits: BTreeMap<usize, usize> = (0..graph.node.len()).map(|at| (at, sources(at).count())).collect();
+    let mut waits: BTreeMap<usize, usize> =
+        (0..graph.node.len()).map(|at| (at, sources(at).count())).collect();
     let mut ready: std::collections::BTreeSet<usize> =
         waits.iter().filter(|(_, count)| **count == 0).map(|(at, _)| *at).collect();
     let mut order = Vec::with_capacity(graph.node.len());
     while let Some(at) = ready.pop_first() {
         order.push(at);
         waits.remove(&at);
-        let outputs = graph.node[at].output.iter().filter(|name| wiring.writer.get(name.as_str()) == Some(&at));
+        let outputs =
+            graph.node[at].output.iter().filter(|name| wiring.writer.get(name.as_str()) == Some(&at));
         for reader in outputs.filter_map(|name| wiring.readers.get(name.as_str())).flatten() {
             if let Some(count) = waits.get_mut(reader) {
                 *count = count.saturating_sub(1);

@@ -32,7 +32,9 @@ impl TensorProto {
     pub(crate) fn floats(&self) -> Result<Vec<f32>, TensorError> {
         match self.data_type() {
             data_type::FLOAT => self.values(&self.float_data, |v| *v, f32::from_le_bytes),
-            data_type::DOUBLE => self.values(&self.double_data, |v| *v as f32, |b| f64::from_le_bytes(b) as f32),
+            data_type::DOUBLE => {
+                self.values(&self.double_data, |v| *v as f32, |b| f64::from_le_bytes(b) as f32)
+            }
             data_type::FLOAT16 => {
                 self.values(&self.int32_data, |v| half(*v as u16), |b| half(u16::from_le_bytes(b)))
             }
