@@ -10,6 +10,7 @@
 mod detector;
 mod evaluate;
 pub mod families;
+mod inspect;
 mod manifest;
 mod native;
 mod onnx;
@@ -21,9 +22,11 @@ mod session;
 
 pub use detector::{Detector, DetectorOptions, ModelError};
 pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
+pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use manifest::{
     Card, ColorOrder, Element, FormFile, Golden, InputSpec, Layout, Manifest, ManifestError, Upstream,
 };
+pub use onnx::check::OnnxError;
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
 pub use provider::{Form, Provider, UnknownName};
