@@ -7,8 +7,11 @@
 
 #![expect(missing_docs, reason = "the messages are documented by onnx.proto, whose names these are")]
 
+pub(crate) mod check;
 pub(crate) mod graph;
+pub(crate) mod shapes;
 pub(crate) mod tensor;
+mod wire;
 
 use prost::Message;
 

@@ -1,4 +1,6 @@
-//! `vedette model list | eval`.
+//! `vedette model list | inspect | eval`.
+
+mod inspect;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -14,6 +16,8 @@ use crate::words::{columns, count};
 pub(super) enum Verb {
     /// The models there are
     List,
+    /// What an ONNX file is: inputs, outputs, size, work, memory, how it is quantised
+    Inspect(inspect::Arguments),
     /// Accuracy on COCO-format sets, through the product's own pre-processing
     Eval(EvalArguments),
 }
@@ -34,6 +38,7 @@ pub(super) struct EvalArguments {
 pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
     match verb {
         Verb::List => list(global),
+        Verb::Inspect(arguments) => inspect::run(global, arguments),
         Verb::Eval(arguments) => eval(global, arguments),
     }
 }
