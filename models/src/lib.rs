@@ -16,6 +16,7 @@ mod onnx;
 mod preprocess;
 mod profile;
 mod provider;
+mod quiet;
 mod runtime;
 mod session;
 

@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use crate::native;
+use crate::{native, quiet};
 
 /// The oldest ONNX Runtime (minor version) that this build can drive: level `api-21`, which Debian 13 ships.
 const OLDEST_MINOR: u32 = 21;
 /// From this minor version on, the vendor's builds report usage unless `ORT_DISABLE_TELEMETRY` is set.
 const REPORTING_MINOR: u32 = 29;
+/// The minor version that Debian 13 ships, which links its ONNX schemas twice.
+const NOISY_MINOR: u32 = 21;
 /// The version the product is tested with; named in remedies.
 const TESTED: &str = "1.28.0";
 /// What the system's loader is asked for when no folder has a library.
@@ -89,6 +91,21 @@ impl Runtime {
         &self.library
     }
 
+    /// Opens a session by `open`. What Debian's 1.21 writes to stderr with a process's first one, 567 lines about
+    /// schemas registered twice, is kept from it; see [`quiet`].
+    pub(crate) fn first_session<T>(&self, open: impl FnOnce() -> T) -> T {
+        static BEFORE: Mutex<bool> = Mutex::new(false);
+        if minor(&self.version) != Some(NOISY_MINOR) {
+            return open();
+        }
+        let mut opened = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *opened, true) {
+            drop(opened);
+            return open();
+        }
+        quiet::without_lines(is_schema_noise, open)
+    }
+
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -140,6 +157,11 @@ impl Runtime {
         log::info!(library:% = library.display(); "ONNX Runtime {version}");
         Ok(Self { environment, version, library })
     }
+}
+
+/// The harmless complaint of a library in which the ONNX schemas are linked twice.
+fn is_schema_noise(line: &str) -> bool {
+    line.starts_with("Schema error: ") && line.contains("already registered")
 }
 
 /// All at debug level: what matters comes back as an error too, and is logged once by whoever decides.
