@@ -159,9 +159,9 @@ impl Runtime {
     }
 }
 
-/// The harmless complaint of a library in which the ONNX schemas are linked twice.
+/// The harmless complaint of a library in which the ONNX schemas are linked twice, and the empty line behind each.
 fn is_schema_noise(line: &str) -> bool {
-    line.starts_with("Schema error: ") && line.contains("already registered")
+    line.trim().is_empty() || (line.starts_with("Schema error: ") && line.contains("already registered"))
 }
 
 /// All at debug level: what matters comes back as an error too, and is logged once by whoever decides.
@@ -278,6 +278,15 @@ mod tests {
     fn a_library_that_is_something_else_is_told_apart() {
         let error = native::version(Path::new("libc.so.6")).unwrap_err();
         assert_eq!(error, "is no ONNX Runtime (exports no OrtGetApiBase)");
+    }
+
+    #[test]
+    fn only_the_complaint_about_schemas_is_noise() {
+        let twice = "Schema error: Trying to register schema with name Relu ... but it is already registered from file";
+        assert!(is_schema_noise(twice) && is_schema_noise("\n"));
+        assert!(
+            !is_schema_noise("terminate called: already registered") && !is_schema_noise("Schema error: bad")
+        );
     }
 
     #[test]
