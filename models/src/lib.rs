@@ -22,6 +22,7 @@ mod preprocess;
 mod profile;
 mod provider;
 pub mod quantize;
+mod quiet;
 mod runtime;
 mod session;
 mod tensor;

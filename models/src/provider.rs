@@ -109,16 +109,36 @@ impl Provider {
 
     /// Registers it on a session to be built. The error is ONNX Runtime's reason, one line.
     pub(crate) fn register(self, builder: &mut SessionBuilder, threads: usize) -> Result<(), String> {
-        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let dispatch = match self {
             Self::TensorRt => ep::TensorRT::default().with_int8(true).with_fp16(true).build(),
             Self::Cuda => ep::CUDA::default().build(),
-            Self::OpenVino => ep::OpenVINO::default().with_num_threads(threads.get()).build(),
-            Self::Xnnpack => ep::XNNPACK::default().with_intra_op_num_threads(threads).build(),
+            Self::OpenVino => ep::OpenVINO::default().with_num_threads(threads.max(1)).build(),
+            Self::Xnnpack => ep::XNNPACK::default().with_intra_op_num_threads(NonZeroUsize::MIN).build(),
             // Always registered, last.
             Self::Cpu => return Ok(()),
         };
-        dispatch.register(builder).map_err(|e| e.to_string().trim().replace('\n', " "))
+        dispatch.register(builder).map_err(|e| self.explain(e.to_string().trim().replace('\n', " ")))
+    }
+
+    /// ONNX Runtime's reason, with what to do about it where that is not evident.
+    fn explain(self, reason: String) -> String {
+        match self {
+            Self::OpenVino => format!(
+                "{reason} (an ONNX Runtime built with OpenVINO is needed: this program drives it at level api-21, \
+                 which has no plug-in providers)"
+            ),
+            Self::Xnnpack => format!(
+                "{reason} (an ONNX Runtime built with XNNPACK is needed: Debian 13's libonnxruntime1.21 is one)"
+            ),
+            Self::TensorRt | Self::Cuda | Self::Cpu => reason,
+        }
+    }
+
+    /// Threads of a session in which these providers run, where `wished` were asked for: one with XNNPACK. Its own
+    /// pool spins while it waits, and so do its threads and the session's against each other: on busy cores two
+    /// threads gave a fifth of the frames for 17 times the processor time of one.
+    pub(crate) fn session_threads(providers: &[Self], wished: usize) -> usize {
+        if providers.contains(&Self::Xnnpack) { 1 } else { wished.max(1) }
     }
 }
 
@@ -178,6 +198,14 @@ mod tests {
         }
         let error = "gpu".parse::<Provider>().unwrap_err();
         assert_eq!(error.to_string(), "no provider `gpu`; there are: tensorrt, cuda, openvino, xnnpack, cpu");
+    }
+
+    #[test]
+    fn a_session_with_xnnpack_has_one_thread() {
+        use Provider::{Cpu, Cuda, Xnnpack};
+        assert_eq!(Provider::session_threads(&[Cuda, Xnnpack], 4), 1);
+        assert_eq!(Provider::session_threads(&[Cpu], 4), 4);
+        assert_eq!(Provider::session_threads(&[], 0), 1);
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
     })?;
     let bytes = wish.manifest.bytes(file)?;
     let model = wish.manifest.name();
-    let session = build(wish, &bytes, None, |_| Ok(())).map_err(|reason| ModelError::Load {
+    let session = build(wish, &[], &bytes, None, |_| Ok(())).map_err(|reason| ModelError::Load {
         model: model.to_owned(),
         file: file.file.clone(),
         reason,
@@ -108,12 +108,11 @@ fn with(
     bytes: &[u8],
 ) -> Result<(Session, Vec<Provider>), String> {
     let mut joined = Vec::new();
-    let session = build(wish, bytes, None, |builder| {
-        for &provider in providers {
+    let same_form = |provider: &Provider| wish.manifest.form(*provider).map(|(f, _)| f) == Some(form);
+    let running: Vec<_> = providers.iter().copied().filter(same_form).collect();
+    let session = build(wish, &running, bytes, None, |builder| {
+        for &provider in &running {
             let first = joined.is_empty();
-            if !first && wish.manifest.form(provider).map(|(f, _)| f) != Some(form) {
-                continue;
-            }
             match provider.register(builder, wish.threads) {
                 Ok(()) => joined.push(provider),
                 Err(reason) if first => return Err(reason),
@@ -127,22 +126,23 @@ fn with(
 
 /// The same session again, writing a profile to files that begin with `profile`.
 pub(crate) fn profiled(wish: Wish<'_>, opened: &Opened, profile: &Path) -> Result<Session, String> {
-    build(wish, &opened.bytes, Some(profile), |builder| {
+    build(wish, &opened.providers, &opened.bytes, Some(profile), |builder| {
         opened.providers.iter().try_for_each(|provider| provider.register(builder, wish.threads))
     })
 }
 
-/// Intra-op threads as wished, spinning off (it costs 2.5 to 7 times the CPU at camera rates), all optimisations
+/// Intra-op threads as wished (one with XNNPACK), spinning off (it costs 2.5 to 7 times the CPU at camera rates), all optimisations
 /// (without them int8 runs 5 times slower).
 fn build(
     wish: Wish<'_>,
+    providers: &[Provider],
     bytes: &[u8],
     profile: Option<&Path>,
     register: impl FnOnce(&mut SessionBuilder) -> Result<(), String>,
 ) -> Result<Session, String> {
     let prepare = || -> ort::Result<SessionBuilder> {
         let builder = Session::builder(wish.runtime.environment())?
-            .with_intra_threads(wish.threads.max(1))?
+            .with_intra_threads(Provider::session_threads(providers, wish.threads))?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
@@ -156,5 +156,5 @@ fn build(
     let reason = |error: ort::Error| error.to_string().trim().replace('\n', " ");
     let mut builder = prepare().map_err(reason)?;
     register(&mut builder)?;
-    builder.commit_from_memory(bytes).map_err(reason)
+    wish.runtime.first_session(|| builder.commit_from_memory(bytes)).map_err(reason)
 }
