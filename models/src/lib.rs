@@ -12,6 +12,7 @@ mod detector;
 mod evaluate;
 pub mod families;
 mod features;
+mod import;
 mod manifest;
 mod native;
 mod network;
@@ -29,9 +30,10 @@ pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
 pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
 pub use features::FeatureExtractor;
+pub use import::{Habits, ImportError, ImportOptions, Imported, import, install, sha256};
 pub use manifest::{
-    Card, ColorOrder, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest, ManifestError,
-    Tables, Upstream,
+    Card, ColorOrder, Draft, DraftForm, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest,
+    ManifestError, Tables, Upstream,
 };
 pub use network::{ModelError, Network, NetworkOptions};
 pub use pose::{KeyPoint, PoseEstimator};
