@@ -13,6 +13,7 @@ mod evaluate;
 pub mod families;
 mod features;
 mod inspect;
+mod import;
 mod manifest;
 mod native;
 mod network;
@@ -32,9 +33,10 @@ pub use detector::{Detector, DetectorOptions};
 pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
 pub use features::FeatureExtractor;
 pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
+pub use import::{Habits, ImportError, ImportOptions, Imported, import, install, sha256};
 pub use manifest::{
-    Card, ColorOrder, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest, ManifestError,
-    Tables, Upstream,
+    Card, ColorOrder, Draft, DraftForm, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest,
+    ManifestError, Tables, Upstream,
 };
 pub use network::{ModelError, Network, NetworkOptions};
 pub use pose::{KeyPoint, PoseEstimator};
