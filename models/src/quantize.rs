@@ -27,7 +27,7 @@ use self::plan::{Fate, operands, plan};
 use self::range::Histogram;
 use self::runner::Feed;
 use self::write::{Ranges, write};
-use crate::onnx::{GraphProto, ModelProto};
+use crate::onnx::{GraphProto, ModelProto, TensorProto};
 use crate::provider::Form;
 use crate::runtime::Runtime;
 
@@ -233,7 +233,7 @@ fn reason(error: impl std::fmt::Display) -> String {
 
 /// Quantises. `pixels`: samples, each `[height, width, 3] u8` in the model's colour order, letterboxed as in service;
 /// 50 to 100 of them from where it shall work. Takes about (tensors / 20) inferences of each sample, and keeps at most
-/// 64 MB of activations at a time.
+/// 64 MB of activations at a time (four times that while layers are compared; one larger tensor goes alone).
 pub fn quantize(
     runtime: &'static Runtime,
     fp32: &[u8],
@@ -295,7 +295,7 @@ fn split(pixels: &[Vec<u8>]) -> (Vec<&[u8]>, Vec<&[u8]>) {
 
 /// Values that some form needs a range of, in the order of the graph.
 fn activations(graph: &GraphProto, plans: &[Vec<Fate>]) -> Vec<String> {
-    let constants: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let constants: BTreeSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
     let (mut seen, mut values) = (BTreeSet::new(), Vec::new());
     for (at, node) in graph.node.iter().enumerate() {
         if plans.iter().all(|fates| fates[at] == Fate::Float) {

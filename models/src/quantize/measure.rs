@@ -5,11 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::calibrate::chunks;
-use super::plan::{Fate, is_product, name, plan};
+use super::plan::{Fate, is_product, name, plan, relu_limit};
 use super::runner::{self, Feed, Noise};
 use super::write::{Ranges, Written, write};
 use super::{LayerReport, Progress, QuantizeError, QuantizeOptions};
 use crate::onnx::ModelProto;
+use crate::onnx::graph::Wiring;
 use crate::provider::Form;
 use crate::runtime::Runtime;
 
@@ -86,18 +87,16 @@ pub(super) fn layers(
     fates: &[Fate],
 ) -> Result<Vec<LayerReport>, QuantizeError> {
     let graph = reference.origin.graph.clone().unwrap_or_default();
+    let wiring = Wiring::new(&graph);
     let mut reports = Vec::new();
     let mut compared = Vec::new();
     for (at, node) in graph.node.iter().enumerate().filter(|(_, node)| is_product(node)) {
-        let folded = |value: &String| {
-            let relu = graph
-                .node
-                .iter()
-                .enumerate()
-                .find(|(r, n)| fates[*r] == Fate::Folded && n.input[0] == *value);
-            relu.map(|(_, n)| n.output[0].clone())
-        };
-        let value = folded(&node.output[0]).unwrap_or_else(|| node.output[0].clone());
+        // In front of a ReLU int8 keeps only what that lets through: the layer ends behind it.
+        let relu = graph.node.iter().enumerate().find(|(reader, next)| {
+            let rectifies = fates[*reader] != Fate::Float && relu_limit(next, &wiring).is_some();
+            rectifies && next.input[0] == node.output[0] && wiring.reader_count(&node.output[0]) == 1
+        });
+        let value = relu.map_or(&node.output[0], |(_, next)| &next.output[0]).clone();
         let fp32 = fates[at] != Fate::Wrapped;
         if !fp32 {
             compared.push(value.clone());

@@ -161,14 +161,13 @@ impl Chain {
         let turned = *right == self.value;
         let tensor = wiring.constants.get(if turned { left } else { right }.as_str())?;
         let by = self.per_channel(tensor)?;
-        for c in 0..3 {
-            let (gain, offset) = (&mut self.gain[c], &mut self.offset[c]);
+        for ((gain, offset), by) in self.gain.iter_mut().zip(&mut self.offset).zip(by) {
             match (node.op_type(), turned) {
-                ("Add", _) => *offset += by[c],
-                ("Sub", false) => *offset -= by[c],
-                ("Sub", true) => (*gain, *offset) = (-*gain, by[c] - *offset),
-                ("Mul", _) => (*gain, *offset) = (*gain * by[c], *offset * by[c]),
-                ("Div", false) => (*gain, *offset) = (*gain / by[c], *offset / by[c]),
+                ("Add", _) => *offset += by,
+                ("Sub", false) => *offset -= by,
+                ("Sub", true) => (*gain, *offset) = (-*gain, by - *offset),
+                ("Mul", _) => (*gain, *offset) = (*gain * by, *offset * by),
+                ("Div", false) => (*gain, *offset) = (*gain / by, *offset / by),
                 _ => return None,
             }
         }

@@ -9,7 +9,7 @@ use super::QuantizeError;
 use super::plan::{Fate, is_move, is_product, operands, relu_limit};
 use super::weights::{least_scale, quantize_bias, quantize_weights};
 use crate::onnx::graph::{Wiring, sorted};
-use crate::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::provider::Form;
 
 /// Lowest and highest value of each activation.
@@ -87,7 +87,7 @@ pub(super) fn prune(graph: &mut GraphProto) -> Result<(), QuantizeError> {
     })?;
     graph.node = order.into_iter().map(|at| std::mem::take(&mut graph.node[at])).collect();
     let read: BTreeSet<&String> = graph.node.iter().flat_map(|node| &node.input).collect();
-    let outputs: Vec<_> = graph.output.iter().map(|o| o.name()).collect();
+    let outputs: Vec<_> = graph.output.iter().map(ValueInfoProto::name).collect();
     graph
         .initializer
         .retain(|t| t.name.as_ref().is_some_and(|n| read.contains(n)) || outputs.contains(&t.name()));
