@@ -24,6 +24,8 @@ pub mod quantize;
 mod runtime;
 mod session;
 mod tensor;
+#[cfg(test)]
+mod testing;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
