@@ -32,6 +32,9 @@ use crate::wire::{NodeStatus, ProviderShare, Stats};
 pub use error::StartError;
 use translate::{detector_options, model_stats, mqtt_config, provider_shares, stamp, stats_of};
 
+/// The folder of the state in which `model import` puts models.
+pub(crate) const OWN_MODELS: &str = "models";
+
 /// Where things are on this host, and the clock.
 #[derive(Clone)]
 pub struct Host {
@@ -43,6 +46,13 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// Port of the embedded broker on 127.0.0.1; 0 picks a free one.
     pub embedded_port: u16,
+}
+
+impl Host {
+    /// Where manifests are looked for: the user's own models before those that came with the program.
+    pub fn models(&self) -> Vec<PathBuf> {
+        vec![self.state.join(OWN_MODELS), self.share.manifests()]
+    }
 }
 
 /// A node at work.
@@ -144,7 +154,7 @@ fn embedded_for(
 /// A missing library, an unknown or damaged model, a provider that `strict` asks for and that is not there.
 pub fn open_detector(config: &Config, host: &Host) -> Result<Detector, StartError> {
     let runtime = Runtime::load(config.inference.library.as_deref(), &runtime_folders())?;
-    let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
+    let manifest = Manifest::load(&host.models(), &config.inference.model)?;
     Ok(Detector::open(runtime, &manifest, &detector_options(config, manifest.labels()))?)
 }
 
@@ -154,7 +164,7 @@ pub fn open_detector(config: &Config, host: &Host) -> Result<Detector, StartErro
 /// # Errors
 /// An unknown model, classes that it does not know, a pipeline that no description has.
 pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
-    let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
+    let manifest = Manifest::load(&host.models(), &config.inference.model)?;
     let wrong = config.check_labels(manifest.labels());
     if wrong.has_errors() {
         return Err(StartError::Labels(wrong));

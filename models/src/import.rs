@@ -11,7 +11,7 @@ use ort::value::{TensorElementType, ValueType};
 use vedette_core::{Class, Role};
 
 pub use self::habits::Habits;
-pub use self::install::{install, sha256};
+pub use self::install::{Staged, install, sha256};
 
 use crate::families::{self, Guess, InputSize};
 use crate::manifest::{ColorOrder, Draft, DraftForm, Element, InputSpec, Layout, ManifestError};

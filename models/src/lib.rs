@@ -34,7 +34,7 @@ pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
 pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
 pub use features::FeatureExtractor;
-pub use import::{Habits, ImportError, ImportOptions, Imported, import, install, sha256};
+pub use import::{Habits, ImportError, ImportOptions, Imported, Staged, import, install, sha256};
 pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use manifest::{
     Card, ColorOrder, Draft, DraftForm, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest,

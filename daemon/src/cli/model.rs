@@ -1,6 +1,8 @@
-//! `vedette model list | inspect | eval`.
+//! `vedette model list | inspect | eval | import | quantize`.
 
+mod import;
 mod inspect;
+mod quantize;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -20,6 +22,10 @@ pub(super) enum Verb {
     Inspect(inspect::Arguments),
     /// Accuracy on COCO-format sets, through the product's own pre-processing
     Eval(EvalArguments),
+    /// Make a model of your own ONNX file: a manifest, checked and tried
+    Import(import::Arguments),
+    /// Quantise a model to int8 with your own pictures, and compare on this machine
+    Quantize(quantize::Arguments),
 }
 
 #[derive(Args, Debug)]
@@ -40,11 +46,13 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
         Verb::List => list(global),
         Verb::Inspect(arguments) => inspect::run(global, arguments),
         Verb::Eval(arguments) => eval(global, arguments),
+        Verb::Import(arguments) => import::run(global, arguments),
+        Verb::Quantize(arguments) => quantize::run(global, arguments),
     }
 }
 
 fn list(global: &Global) -> Outcome {
-    let folders = [global.share()?.manifests()];
+    let folders = global.host()?.models();
     let names = Manifest::list(&folders).into_iter().map(|(name, _)| name);
     let manifests: Result<Vec<_>, _> = names.map(|name| Manifest::load(&folders, &name)).collect();
     let manifests = manifests.map_err(Failure::failed)?;
@@ -84,8 +92,7 @@ fn row(manifest: &Manifest) -> Row {
 
 fn eval(global: &Global, arguments: &EvalArguments) -> Outcome {
     let runtime = Runtime::load(None, &runtime_folders()).map_err(Failure::unavailable)?;
-    let manifest =
-        Manifest::load(&[global.share()?.manifests()], &arguments.model).map_err(Failure::failed)?;
+    let manifest = Manifest::load(&global.host()?.models(), &arguments.model).map_err(Failure::failed)?;
     let manifest = match arguments.form {
         Some(form) => manifest.only(form).map_err(Failure::usage)?,
         None => manifest,

@@ -105,8 +105,8 @@ pub(super) const COCO: &str = "person, bicycle, car, motorcycle, airplane, bus, 
     refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush";
 
 /// Likewise.
-const KEY_POINTS: &str = "nose, left_eye, right_eye, left_ear, right_ear, left_shoulder, right_shoulder, left_elbow, \
-    right_elbow, left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle, right_ankle";
+const KEY_POINTS: &str = "nose, left eye, right eye, left ear, right ear, left shoulder, right shoulder, left elbow, \
+    right elbow, left wrist, right wrist, left hip, right hip, left knee, right knee, left ankle, right ankle";
 
 #[cfg(test)]
 mod tests {
