@@ -23,6 +23,7 @@ use prost::Message;
 
 pub use self::range::RangeMethod;
 pub use self::stem::StemInput;
+pub use self::storage::{StorageOptions, WeightStorage};
 
 use self::measure::{Reference, layers, lowest, mix};
 use self::plan::{Fate, operands, plan};
@@ -116,6 +117,8 @@ pub struct QuantizeOptions {
     pub target_snr_db: Option<f64>,
     /// Nodes (by name, or by an output's name) that stay in fp32.
     pub keep_fp32: Vec<String>,
+    /// How the int8 layers' weights are kept in the file.
+    pub weights: WeightStorage,
 }
 
 impl Default for QuantizeOptions {
@@ -127,6 +130,7 @@ impl Default for QuantizeOptions {
             max_fp32_layers: 0,
             target_snr_db: None,
             keep_fp32: Vec::new(),
+            weights: WeightStorage::Int8,
         }
     }
 }
@@ -376,8 +380,12 @@ impl Work<'_> {
         }
         let stem = if self.options.stem { stem::cut(&mut written, self.input)? } else { None };
         let feed = stem.as_ref().map_or(self.reference.feed, |stem| Feed::Stem(stem, self.input));
-        let outputs = self.reference.snr(&written.model, feed, usize::MAX)?;
-        let bytes = finish(written.model, form).encode_to_vec();
+        let model = match self.options.weights {
+            WeightStorage::Int8 => written.model,
+            storage => storage::store_weights(&written.model, &StorageOptions::new(storage))?.0,
+        };
+        let outputs = self.reference.snr(&storage::expanded(&model)?, feed, usize::MAX)?;
+        let bytes = finish(model, form).encode_to_vec();
         Ok(QuantizedForm { form, bytes, range, stem, snr_db: lowest(&outputs), outputs, layers })
     }
 }

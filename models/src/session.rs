@@ -11,6 +11,7 @@ use crate::manifest::{FormFile, Manifest};
 use crate::network::ModelError;
 use crate::profile::Registration;
 use crate::provider::{Form, Provider};
+use crate::quantize::storage;
 use crate::runtime::Runtime;
 
 /// What [`open`] is asked for.
@@ -156,5 +157,6 @@ fn build(
     let reason = |error: ort::Error| error.to_string().trim().replace('\n', " ");
     let mut builder = prepare().map_err(reason)?;
     register(&mut builder)?;
-    wish.runtime.first_session(|| builder.commit_from_memory(bytes)).map_err(reason)
+    let bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
+    wish.runtime.first_session(|| builder.commit_from_memory(&bytes)).map_err(reason)
 }

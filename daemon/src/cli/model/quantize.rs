@@ -18,7 +18,7 @@ use signal_hook::iterator::Signals;
 use vedette_core::{Clock, Shutdown, SystemClock};
 use vedette_ingest::Descriptions;
 use vedette_models::quantize::{
-    NetworkInput, Progress, QuantizeOptions, QuantizedForm, RangeMethod, quantize,
+    NetworkInput, Progress, QuantizeOptions, QuantizedForm, RangeMethod, WeightStorage, quantize,
 };
 use vedette_models::{
     CocoSet, ColorOrder, Draft, DraftForm, Form, InputSpec, Manifest, Runtime, Staged, sha256,
@@ -69,6 +69,9 @@ pub(super) struct Arguments {
     /// Nodes that stay in fp32, by name or output
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     keep_fp32: Vec<String>,
+    /// How the weights are kept in the files: int4 halves them, and costs accuracy
+    #[arg(long, value_name = "int8|int4", default_value = "int8", value_parser = weights)]
+    weights: WeightStorage,
     /// An int8 form is dropped below this signal-to-noise ratio of its worst output, in dB
     #[arg(long, value_name = "DB", default_value_t = 10.0)]
     min_snr: f64,
@@ -121,6 +124,14 @@ fn length(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn weights(text: &str) -> Result<WeightStorage, String> {
+    match text {
+        "int8" => Ok(WeightStorage::Int8),
+        "int4" => Ok(WeightStorage::Int4),
+        _ => Err(format!("`{text}` is neither int8 nor int4")),
+    }
+}
+
 fn samples(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|n| (1..=MOST_SAMPLES).contains(n));
     number.ok_or_else(|| format!("`{text}` is not within 1 and {MOST_SAMPLES}"))
@@ -169,7 +180,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let made = quantized(runtime, arguments, &draft.input, &fp32, &samples)?;
     for form in &made {
         draft.forms.retain(|old| old.form != form.form);
-        draft.forms.push(described(&draft.name, draft.input.color, form, &samples)?);
+        draft.forms.push(described(&draft.name, draft.input.color, form, &samples, arguments.weights)?);
     }
     let mut files: Vec<(String, Vec<u8>)> =
         made.iter().map(|form| (file_name(&draft.name, form.form), form.bytes.clone())).collect();
@@ -282,6 +293,7 @@ fn quantized(
         max_fp32_layers: arguments.fp32_layers,
         target_snr_db: Some(arguments.min_snr),
         keep_fp32: arguments.keep_fp32.clone(),
+        weights: arguments.weights,
     };
     let mut bar = (String::new(), progress::spinner("reading the network"));
     let mut step = |progress: Progress| {
@@ -309,6 +321,7 @@ fn described(
     color: ColorOrder,
     form: &QuantizedForm,
     samples: &Samples,
+    stored: WeightStorage,
 ) -> Result<DraftForm, Failure> {
     let mixed = || {
         Failure::failed(
@@ -319,10 +332,11 @@ fn described(
     let int8 = form.layers.iter().filter(|layer| !layer.fp32).count();
     let sources = samples.sources.iter().map(|(_, n)| n).sum::<usize>();
     let made = format!(
-        "vedette model quantize: static QDQ, ranges by {:?} over {}, {int8} of {} layers int8",
+        "vedette model quantize: static QDQ, ranges by {:?} over {}, {int8} of {} layers int8{}",
         form.range,
         count(sources, "frame"),
-        form.layers.len()
+        form.layers.len(),
+        if stored == WeightStorage::Int4 { ", weights stored as int4" } else { "" }
     );
     let file = file_name(model, form.form);
     Ok(DraftForm { form: form.form, file, sha256: sha256(&form.bytes), made, input, card: None })
