@@ -27,6 +27,8 @@ mod quiet;
 mod runtime;
 mod session;
 mod tensor;
+#[cfg(test)]
+mod testing;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};

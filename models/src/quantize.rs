@@ -13,6 +13,7 @@ mod range;
 mod runner;
 mod simplify;
 mod stem;
+pub mod storage;
 pub(crate) mod weights;
 mod write;
 

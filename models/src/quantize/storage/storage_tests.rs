@@ -1,0 +1,1 @@
+//! Weights in fewer bits on small networks.
