@@ -80,7 +80,14 @@ impl Habits {
         ];
         let assumed: Vec<_> = flags.into_iter().filter(|(_, open)| *open).map(|(flag, _)| flag).collect();
         if !assumed.is_empty() {
-            findings.push(format!("pixels: assumed as in {} ({})", self.why, assumed.join(", ")));
+            let first = if input.color == ColorOrder::Bgr { "blue" } else { "red" };
+            findings.push(format!(
+                "pixels: {first} first, mean {:?}, std {:?}; assumed as in {} ({})",
+                input.mean,
+                input.std,
+                self.why,
+                assumed.join(", ")
+            ));
         }
     }
 }

@@ -309,7 +309,9 @@ fn quantized(
         bar.1.set_length(of as u64);
         bar.1.set_position(done as u64);
     };
-    let name = input.name.as_deref().unwrap_or_default();
+    let Some(name) = input.name.as_deref() else {
+        return Err(Failure::failed("the manifest does not name its input: add `name` under [input]"));
+    };
     let input = NetworkInput::from_spec(input, name).map_err(Failure::failed)?;
     let made = quantize(runtime, fp32, &input, &samples.pixels, &options, &mut step);
     Ok(made.map_err(Failure::failed)?.forms)
