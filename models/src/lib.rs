@@ -12,8 +12,8 @@ mod detector;
 mod evaluate;
 pub mod families;
 mod features;
-mod inspect;
 mod import;
+mod inspect;
 mod manifest;
 mod native;
 mod network;
@@ -32,15 +32,15 @@ pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
 pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
 pub use features::FeatureExtractor;
-pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use import::{Habits, ImportError, ImportOptions, Imported, import, install, sha256};
+pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use manifest::{
     Card, ColorOrder, Draft, DraftForm, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest,
     ManifestError, Tables, Upstream,
 };
 pub use network::{ModelError, Network, NetworkOptions};
-pub use pose::{KeyPoint, PoseEstimator};
 pub use onnx::check::OnnxError;
+pub use pose::{KeyPoint, PoseEstimator};
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
 pub use provider::{Form, Provider, UnknownName};

@@ -6,6 +6,7 @@
 //! same bytes.
 
 mod calibrate;
+mod input;
 mod measure;
 mod plan;
 mod range;

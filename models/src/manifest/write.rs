@@ -218,6 +218,9 @@ fn form_file(text: &mut String, form: &DraftForm) {
     let Some(input) = &form.input else { return };
     let _ = writeln!(text, "\n[form.{}.input]   # the first layers are the pre-processor's work", form.form);
     *text += &axes(input.layout, input.element);
+    if let Some(color) = input.color {
+        line(text, "color", Value::try_from(color).unwrap_or_else(|_| "rgb".into()));
+    }
     let _ = writeln!(text, "mean = {}\nstd = {}", floats(input.mean), floats(input.std));
     if let Some(scale) = input.scale {
         let _ = writeln!(text, "scale = {}\nzero_point = {}", float(scale), input.zero_point);
@@ -269,7 +272,7 @@ mod tests {
             draft.input.std = std;
             draft.input.color = ColorOrder::Rgb;
             draft.forms[0].input = Some(FormInput {
-                layout: Layout::Nchw, element: Element::I8, mean, std, scale,
+                layout: Layout::Nchw, element: Element::I8, color: Some(ColorOrder::Bgr), mean, std, scale,
                 zero_point: if scale.is_some() { zero_point } else { 0 },
             });
             prop_assert_eq!(format!("{:?}", again(&draft).draft()), format!("{draft:?}"));
