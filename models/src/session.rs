@@ -40,6 +40,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
     let mut registrations = Vec::new();
     let mut refuse = |provider: Provider, reason: String| {
+        let reason = with_refusal(wish, provider, reason);
         if wish.strict {
             let model = wish.manifest.name().to_owned();
             return Err(ModelError::Provider { model, provider, reason });
@@ -81,12 +82,24 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
     })?;
     let bytes = wish.manifest.bytes(file)?;
     let model = wish.manifest.name();
-    let session = build(wish, &[], &bytes, None, |_| Ok(())).map_err(|reason| ModelError::Load {
+    let cpu = |_: &mut SessionBuilder| Ok(vec![Provider::Cpu]);
+    let (session, providers) = build(wish, &bytes, None, cpu).map_err(|reason| ModelError::Load {
         model: model.to_owned(),
         file: file.file.clone(),
         reason,
     })?;
-    Ok(finish(session, vec![Provider::Cpu], form, file, bytes, registrations))
+    Ok(finish(session, providers, form, file, bytes, registrations))
+}
+
+/// `reason`, behind the provider's own one where it does not even register: no other file would help then.
+fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
+    let registered = Session::builder(wish.runtime.environment())
+        .map_err(|e| one_line(&e))
+        .and_then(|mut builder| provider.register(&mut builder, wish.threads));
+    match registered {
+        Err(refusal) if refusal != reason => format!("{refusal}; besides, {reason}"),
+        _ => reason,
+    }
 }
 
 fn finish(
@@ -108,42 +121,39 @@ fn with(
     form: Form,
     bytes: &[u8],
 ) -> Result<(Session, Vec<Provider>), String> {
-    let mut joined = Vec::new();
     let same_form = |provider: &Provider| wish.manifest.form(*provider).map(|(f, _)| f) == Some(form);
-    let running: Vec<_> = providers.iter().copied().filter(same_form).collect();
-    let session = build(wish, &running, bytes, None, |builder| {
-        for &provider in &running {
-            let first = joined.is_empty();
+    build(wish, bytes, None, |builder| {
+        let mut joined = Vec::new();
+        for provider in providers.iter().copied().filter(same_form) {
             match provider.register(builder, wish.threads) {
                 Ok(()) => joined.push(provider),
-                Err(reason) if first => return Err(reason),
+                Err(reason) if joined.is_empty() => return Err(reason),
                 Err(reason) => log::info!(provider = provider.name(); "{provider} does not join: {reason}"),
             }
         }
-        Ok(())
-    })?;
-    Ok((session, joined))
+        Ok(joined)
+    })
 }
 
 /// The same session again, writing a profile to files that begin with `profile`.
 pub(crate) fn profiled(wish: Wish<'_>, opened: &Opened, profile: &Path) -> Result<Session, String> {
-    build(wish, &opened.providers, &opened.bytes, Some(profile), |builder| {
-        opened.providers.iter().try_for_each(|provider| provider.register(builder, wish.threads))
-    })
+    let (session, _) = build(wish, &opened.bytes, Some(profile), |builder| {
+        opened.providers.iter().try_for_each(|provider| provider.register(builder, wish.threads))?;
+        Ok(opened.providers.clone())
+    })?;
+    Ok(session)
 }
 
-/// Intra-op threads as wished (one with XNNPACK), spinning off (it costs 2.5 to 7 times the CPU at camera rates), all optimisations
-/// (without them int8 runs 5 times slower).
+/// A session with those that `register` says it has registered. All optimisations (without them int8 runs 5 times
+/// slower), spinning off (it costs 2.5 to 7 times the CPU at camera rates), and what these providers want besides.
 fn build(
     wish: Wish<'_>,
-    providers: &[Provider],
     bytes: &[u8],
     profile: Option<&Path>,
-    register: impl FnOnce(&mut SessionBuilder) -> Result<(), String>,
-) -> Result<Session, String> {
+    register: impl FnOnce(&mut SessionBuilder) -> Result<Vec<Provider>, String>,
+) -> Result<(Session, Vec<Provider>), String> {
     let prepare = || -> ort::Result<SessionBuilder> {
         let builder = Session::builder(wish.runtime.environment())?
-            .with_intra_threads(Provider::session_threads(providers, wish.threads))?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
@@ -154,9 +164,23 @@ fn build(
             None => Ok(builder),
         }
     };
-    let reason = |error: ort::Error| error.to_string().trim().replace('\n', " ");
-    let mut builder = prepare().map_err(reason)?;
-    register(&mut builder)?;
+    let mut builder = prepare().map_err(|e| one_line(&e))?;
+    let registered = register(&mut builder)?;
+    let settle = |builder: SessionBuilder| -> ort::Result<SessionBuilder> {
+        let threads = Provider::session_threads(&registered, wish.threads);
+        let mut builder = builder.with_intra_threads(threads)?;
+        for (key, value) in Provider::session_entries(&registered) {
+            builder = builder.with_config_entry(key, value)?;
+        }
+        Ok(builder)
+    };
+    let mut builder = settle(builder).map_err(|e| one_line(&e))?;
     let bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
-    wish.runtime.first_session(|| builder.commit_from_memory(&bytes)).map_err(reason)
+    let session =
+        wish.runtime.first_session(|| builder.commit_from_memory(&bytes)).map_err(|e| one_line(&e))?;
+    Ok((session, registered))
+}
+
+fn one_line(error: &ort::Error) -> String {
+    error.to_string().trim().replace('\n', " ")
 }
