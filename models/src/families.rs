@@ -13,7 +13,7 @@ mod candidates;
 pub mod nms;
 mod shape;
 
-vedette_core::registry! { dyn Family: nanodet, movenet, features, classifier, }
+vedette_core::registry! { dyn Family: nanodet, movenet, features, classifier, detr, simcc, }
 
 /// Width and height of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
