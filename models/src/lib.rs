@@ -12,8 +12,11 @@ mod detector;
 mod evaluate;
 pub mod families;
 mod features;
-mod inspect;
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile;
 mod import;
+mod inspect;
 mod manifest;
 mod native;
 mod network;
