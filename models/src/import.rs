@@ -16,6 +16,7 @@ pub use self::install::{Staged, install, sha256};
 use crate::families::{self, Guess, InputSize};
 use crate::manifest::{ColorOrder, Draft, DraftForm, Element, InputSpec, Layout, ManifestError};
 use crate::network::ModelError;
+use crate::onnx::check::{self, OnnxError};
 use crate::provider::Form;
 use crate::runtime::Runtime;
 
@@ -52,6 +53,9 @@ pub struct Imported {
 /// Why a file does not become a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
+    /// It is no model, a damaged one, or one that cannot be used here.
+    #[error(transparent)]
+    File(#[from] OnnxError),
     /// ONNX Runtime refuses the file.
     #[error("{file}: ONNX Runtime does not open it: {reason}")]
     Load {
@@ -154,6 +158,7 @@ pub fn import(
     options: &ImportOptions,
 ) -> Result<Imported, ImportError> {
     let name = model_name(file, &options.name)?;
+    check::read(bytes, file)?;
     let session = open(runtime, file, bytes)?;
     let (mut input, mut findings) = picture(file, &session, options.size)?;
     let outputs: Vec<(String, Vec<i64>)> = (session.outputs().iter())

@@ -1,6 +1,6 @@
 //! What an ONNX file is: its inputs and outputs, its size, what it costs to run, and how it is quantised.
 //!
-//! Owns: counting. Does not know: ONNX Runtime, manifests, families' decoders. Nothing is run.
+//! Owns: counting. Does not know: ONNX Runtime, manifests, how families decode. Nothing is run.
 //!
 //! Multiply-accumulates (MACs) are those of convolutions and matrix products, as the field counts them. Activation
 //! memory is what the file says, every node's outputs held until their last reader ran; a runtime that fuses nodes
@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::families::{self, InputSize};
 use crate::onnx::check::{self, OnnxError};
 use crate::onnx::graph::{self, Wiring};
 use crate::onnx::shapes::{self, Shapes, Value};
@@ -54,6 +55,9 @@ pub struct Inspection {
     pub outputs: Vec<Port>,
     /// `fp32`, `u8s8` (activations, weights), `s8s8`, `u8u8`, `weight-only int8`, `weight-only int4` or `mixed`.
     pub form: &'static str,
+    /// The kind of family that the outputs look like most; none where they look like no kind, the size is open, or
+    /// the input is no single picture.
+    pub family: Option<String>,
     /// How often each operator stands in the graph.
     pub ops: BTreeMap<String, usize>,
     /// Values of weights and biases; scales and zero points are none.
@@ -107,6 +111,7 @@ pub fn inspect_bytes(bytes: &[u8], name: &str, options: InspectOptions) -> Resul
         inputs: inputs.iter().map(port).collect(),
         outputs: graph.output.iter().map(|o| port(&o)).collect(),
         form: survey.form(),
+        family: survey.family(&inputs),
         ops: survey.ops(),
         parameters: survey.parameters(),
         weight_bytes: survey.weight_bytes(),
@@ -126,9 +131,7 @@ fn producer(model: &ModelProto) -> String {
 /// The axes of an input with open ones closed: the first is 1, those of rows and columns are `size`.
 fn closed(input: &ValueInfoProto, options: InspectOptions) -> Option<Vec<i64>> {
     let dims = &input.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim;
-    // NHWC where only the last of four axes can be channels.
-    let channels = |at: usize| dims.get(at).and_then(|d| d.dim_value).is_some_and(|n| n == 1 || n == 3);
-    let rows = if dims.len() == 4 && channels(3) && !channels(1) { 1 } else { 2 };
+    let rows = rows(&dims.iter().map(|d| d.dim_value.unwrap_or(-1)).collect::<Vec<_>>());
     let axis = |(at, dim): (usize, &crate::onnx::DimensionProto)| match (dim.dim_value, options.size) {
         (Some(n), _) => Some(n),
         (None, _) if at == 0 => Some(1),
@@ -137,6 +140,12 @@ fn closed(input: &ValueInfoProto, options: InspectOptions) -> Option<Vec<i64>> {
         _ => None,
     };
     dims.iter().enumerate().map(axis).collect()
+}
+
+/// Which of four axes are the rows; columns follow. NHWC where only the last axis can be channels.
+fn rows(dims: &[i64]) -> usize {
+    let channels = |at: usize| dims.get(at).is_some_and(|n| *n == 1 || *n == 3);
+    if channels(3) && !channels(1) { 1 } else { 2 }
 }
 
 /// Operators that ONNX Runtime's CPU provider runs on int8 without going back to float, or folds into such, and
@@ -203,6 +212,21 @@ impl Survey<'_> {
             None => declared.iter().map(open).collect(),
         };
         Port { name: port.name().to_owned(), r#type: type_name(tensor.map_or(0, |t| t.elem_type())), shape }
+    }
+
+    fn family(&self, inputs: &[&ValueInfoProto]) -> Option<String> {
+        let [only] = inputs else { return None };
+        let dims = self.value(only.name())?.dims.as_deref().filter(|dims| dims.len() == 4)?;
+        let rows = rows(dims);
+        let side = |at: usize| usize::try_from(*dims.get(at)?).ok().filter(|n| *n > 0);
+        let size = InputSize { width: side(rows + 1)?, height: side(rows)? };
+        let output = |port: &ValueInfoProto| {
+            let dims = self.value(port.name())?.dims.clone()?;
+            Some((port.name().to_owned(), dims))
+        };
+        let outputs: Vec<_> = self.graph.output.iter().map(output).collect::<Option<_>>()?;
+        let guesses = families::guess(&outputs, size);
+        guesses.first()?.table.get("kind")?.as_str().map(str::to_owned)
     }
 
     fn ops(&self) -> BTreeMap<String, usize> {

@@ -12,6 +12,9 @@ mod detector;
 mod evaluate;
 pub mod families;
 mod features;
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile;
 mod import;
 mod inspect;
 mod manifest;

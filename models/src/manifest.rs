@@ -221,11 +221,20 @@ impl Manifest {
     }
 
     fn read(path: &Path, more: &[PathBuf]) -> Result<Self, ManifestError> {
-        let invalid = |reason: String| ManifestError::Invalid { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path)
             .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path, more)
+    }
+
+    /// A manifest out of its text. `path`: where it stands, which names the model; files are looked for beside it and
+    /// in the folders `more`.
+    ///
+    /// # Errors
+    /// [`ManifestError::Invalid`] with the place in the text.
+    pub fn parse(text: &str, path: &Path, more: &[PathBuf]) -> Result<Self, ManifestError> {
+        let invalid = |reason: String| ManifestError::Invalid { path: path.to_owned(), reason };
         // `toml` ends its messages with a newline.
-        let mut text: Text = toml::from_str(&text).map_err(|e| invalid(e.to_string().trim().to_owned()))?;
+        let mut text: Text = toml::from_str(text).map_err(|e| invalid(e.to_string().trim().to_owned()))?;
         let table = std::mem::take(&mut text.family);
         let family = families::build(table.clone()).map_err(|e| invalid(e.to_string()))?;
         text.check(&*family).map_err(invalid)?;

@@ -9,6 +9,7 @@ use vedette_core::{Class, Frame, Role, View};
 
 use crate::families::{Decoded, InputSize, Keep, Output, ShapeMismatch};
 use crate::manifest::{InputSpec, Manifest, ManifestError};
+use crate::onnx::check::OnnxError;
 use crate::preprocess::{EmptyView, Letterbox, Preprocessor};
 use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS};
 use crate::provider::Provider;
@@ -39,6 +40,14 @@ pub enum ModelError {
     /// Its file cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Its file is no model, a damaged one, or one that cannot be used here.
+    #[error("model `{model}`: {error}")]
+    File {
+        /// The model.
+        model: String,
+        /// The file, what is wrong where, and what to do.
+        error: OnnxError,
+    },
     /// ONNX Runtime refuses the file.
     #[error("model `{model}`: ONNX Runtime does not open {file}: {reason}")]
     Load {

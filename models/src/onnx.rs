@@ -9,6 +9,8 @@
 
 pub(crate) mod check;
 pub(crate) mod graph;
+#[cfg(test)]
+pub(crate) mod mutations;
 pub(crate) mod shapes;
 pub(crate) mod tensor;
 mod wire;

@@ -30,6 +30,7 @@ use self::plan::{Fate, operands, plan};
 use self::range::Histogram;
 use self::runner::Feed;
 use self::write::{Ranges, write};
+use crate::onnx::check::OnnxError;
 use crate::onnx::{GraphProto, ModelProto, TensorProto};
 use crate::provider::Form;
 use crate::runtime::Runtime;
@@ -202,7 +203,10 @@ pub struct Quantized {
 /// Why a model was not quantised.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
-    /// The file cannot be read.
+    /// The file is no model, a damaged one, or one that cannot be used here.
+    #[error(transparent)]
+    File(#[from] OnnxError),
+    /// A constant cannot be read.
     #[error("this is no ONNX file that can be read: {0}")]
     NotOnnx(String),
     /// A part of the model that cannot be handled.

@@ -9,6 +9,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::manifest::{FormFile, Manifest};
 use crate::network::ModelError;
+use crate::onnx::check;
 use crate::profile::Registration;
 use crate::provider::{Form, Provider};
 use crate::quantize::storage;
@@ -63,7 +64,7 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
         if provider == Provider::Cpu {
             break;
         }
-        let bytes = match wish.manifest.bytes(file) {
+        let bytes = match checked(wish.manifest, file) {
             Ok(bytes) => bytes,
             Err(error) => {
                 refuse(provider, error.to_string())?;
@@ -80,7 +81,7 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
         let reason = "the manifest lists no form that it runs well".to_owned();
         ModelError::Provider { model, provider: Provider::Cpu, reason }
     })?;
-    let bytes = wish.manifest.bytes(file)?;
+    let bytes = checked(wish.manifest, file)?;
     let model = wish.manifest.name();
     let cpu = |_: &mut SessionBuilder| Ok(vec![Provider::Cpu]);
     let (session, providers) = build(wish, &bytes, None, cpu).map_err(|reason| ModelError::Load {
@@ -100,6 +101,15 @@ fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
         Err(refusal) if refusal != reason => format!("{refusal}; besides, {reason}"),
         _ => reason,
     }
+}
+
+/// A form's bytes, their structure checked: some damage makes ONNX Runtime end the process or take all memory instead
+/// of answering. Milliseconds.
+fn checked(manifest: &Manifest, file: &FormFile) -> Result<Vec<u8>, ModelError> {
+    let bytes = manifest.bytes(file)?;
+    check::read(&bytes, &file.file)
+        .map_err(|error| ModelError::File { model: manifest.name().to_owned(), error })?;
+    Ok(bytes)
 }
 
 fn finish(

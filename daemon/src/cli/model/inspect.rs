@@ -49,6 +49,7 @@ fn rows(found: &Inspection) -> Vec<[String; 2]> {
         list.iter().for_each(|port| row(name, shape(port)));
     }
     row("form", found.form.to_owned());
+    row("family", found.family.clone().unwrap_or_else(|| "none that is known here".to_owned()));
     let weights: Vec<_> =
         found.weight_bytes.iter().map(|(kind, bytes)| format!("{} {kind}", megabytes(*bytes))).collect();
     row("weights", format!("{} parameters: {}", thousands(found.parameters), weights.join(", ")));
