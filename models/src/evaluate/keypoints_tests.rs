@@ -101,7 +101,7 @@ fn points_go_by_name() {
     let mut labels: Vec<Class> = POINTS.iter().map(|(name, _)| Class::new(&name.replace(' ', "_"))).collect();
     labels.reverse();
     assert_eq!(order(&labels).unwrap()[..2], [16, 15]);
-    assert_eq!(order(&labels[1..]), Err("nose"));
+    assert_eq!(order(&labels[..16]), Err("nose"));
 }
 
 #[test]
@@ -127,7 +127,8 @@ fn movenet_finds_the_points_that_its_conversion_did() {
     eprintln!("{found:?}");
     assert_eq!((found.images, found.persons), (60, 93));
 
-    // The persons with at least five points are those that COCO trains on.
+    // The conversion was measured at mean OKS 0.644 on 78 of them; which ones is not recorded. Persons with at least
+    // five points are the nearest count.
     let order = order(manifest.labels()).unwrap();
     let mut scorer = Scorer::default();
     for (path, persons) in sets.iter().flat_map(|set| read(set).unwrap()) {
@@ -141,4 +142,5 @@ fn movenet_finds_the_points_that_its_conversion_did() {
     let clear = scorer.finish().unwrap();
     eprintln!("five points and more: {clear:?}");
     assert_eq!(clear.persons, 79);
+    assert!((clear.mean_oks - 0.644).abs() < 0.01, "{clear:?}");
 }
