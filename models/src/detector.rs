@@ -67,15 +67,10 @@ impl Detector {
         self.detect_keeping(frame, view, &keep)
     }
 
-    /// The same with every class and another threshold: for evaluation.
-    pub(crate) fn detect_all(
-        &mut self,
-        frame: &Frame,
-        min_score: f32,
-        limit: usize,
-    ) -> Result<Vec<Detection>, ModelError> {
+    /// The same with every class, another threshold and no limit: for evaluation, which counts by class.
+    pub(crate) fn detect_all(&mut self, frame: &Frame, min_score: f32) -> Result<Vec<Detection>, ModelError> {
         let classes = vec![true; self.labels().len()];
-        let keep = Keep { min_score, classes, limit, nms_iou: self.keep.nms_iou };
+        let keep = Keep { min_score, classes, limit: usize::MAX, nms_iou: self.keep.nms_iou };
         self.detect_keeping(frame, View::WHOLE, &keep)
     }
 
@@ -146,4 +141,4 @@ fn allowed(manifest: &Manifest, classes: Option<&[Class]>) -> Result<Vec<bool>, 
 
 #[cfg(test)]
 #[path = "detector_tests.rs"]
-mod tests;
+pub(crate) mod tests;

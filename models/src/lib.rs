@@ -35,7 +35,9 @@ mod testing;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
-pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
+pub use evaluate::{
+    CocoSet, EvalError, Evaluation, PoseEvaluation, evaluate, evaluate_pose, frame_from_rgb, read_picture,
+};
 pub use features::FeatureExtractor;
 pub use import::{Habits, ImportError, ImportOptions, Imported, Staged, import, install, sha256};
 pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
