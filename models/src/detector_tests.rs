@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 }
 
 /// `VEDETTE_ONNXRUNTIME` (a folder or file), else the cache folder that `./dev` fills.
-fn runtime() -> Option<&'static Runtime> {
+pub(crate) fn runtime() -> Option<&'static Runtime> {
     let place = std::env::var_os("VEDETTE_ONNXRUNTIME").map(PathBuf::from).or_else(|| {
         let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)?;
@@ -39,7 +39,7 @@ fn data() -> Option<PathBuf> {
     None
 }
 
-fn manifest(name: &str) -> Manifest {
+pub(crate) fn manifest(name: &str) -> Manifest {
     // The fp32 file lies with the test data, where there is any.
     let folders = [Some(root().join("manifests")), data().map(|data| data.join("models"))];
     Manifest::load(&folders.into_iter().flatten().collect::<Vec<_>>(), name).unwrap()

@@ -27,6 +27,8 @@ mod quiet;
 mod runtime;
 mod session;
 mod tensor;
+mod tensorrt;
+mod upgrade;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
@@ -45,3 +47,5 @@ pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
 pub use provider::{Form, Provider, UnknownName};
 pub use runtime::{Runtime, RuntimeError};
+pub use tensorrt::TensorRtOptions;
+pub use upgrade::{Served, Serving};

@@ -44,7 +44,12 @@ pub(super) fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
     let model = detector.name();
     let shares = detector.report().shares.iter();
     shares
-        .map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share })
+        .map(|s| ProviderShare {
+            model: model.to_owned(),
+            provider: s.provider.clone(),
+            share: s.mac_share,
+            time_share: s.time_share,
+        })
         .collect()
 }
 
