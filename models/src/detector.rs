@@ -11,6 +11,8 @@ use crate::network::{ModelError, Network, NetworkOptions, expect_role};
 use crate::profile::ProviderReport;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
+use crate::tensorrt::TensorRtOptions;
+use crate::upgrade::Serving;
 
 /// At most so many boxes a frame: as COCO counts, and more than any scene needs.
 const MOST_BOXES: usize = 100;
@@ -24,6 +26,8 @@ pub struct DetectorOptions {
     pub threads: usize,
     /// Makes a provider that cannot be had, or runs nothing, an error; default off.
     pub strict: bool,
+    /// Of TensorRT, where it is wished.
+    pub tensorrt: TensorRtOptions,
     /// Which classes are reported; default all.
     pub classes: Option<Vec<Class>>,
     /// Scores from here on are reported; default 0.10.
@@ -35,7 +39,8 @@ pub struct DetectorOptions {
 impl Default for DetectorOptions {
     fn default() -> Self {
         let providers = vec![Provider::Cpu];
-        Self { providers, threads: 1, strict: false, classes: None, min_score: 0.10, nms_iou: 0.6 }
+        let tensorrt = TensorRtOptions::default();
+        Self { providers, threads: 1, strict: false, tensorrt, classes: None, min_score: 0.10, nms_iou: 0.6 }
     }
 }
 
@@ -56,8 +61,10 @@ impl Detector {
     ) -> Result<Self, ModelError> {
         expect_role(manifest, Role::Detector)?;
         let classes = allowed(manifest, options.classes.as_deref())?;
-        let DetectorOptions { providers, threads, strict, min_score, nms_iou, .. } = options.clone();
-        let network = Network::open(runtime, manifest, &NetworkOptions { providers, threads, strict })?;
+        let DetectorOptions { providers, threads, strict, tensorrt, min_score, nms_iou, .. } =
+            options.clone();
+        let options = NetworkOptions { providers, threads, strict, tensorrt };
+        let network = Network::open(runtime, manifest, &options)?;
         Ok(Self { network, keep: Keep { min_score, classes, nms_iou, limit: MOST_BOXES } })
     }
 
@@ -117,6 +124,11 @@ impl Detector {
     /// Who runs it: wished, registered, measured.
     pub fn report(&self) -> &ProviderReport {
         self.network.report()
+    }
+
+    /// Tells the same also while another thread runs it.
+    pub fn serving(&self) -> Serving {
+        self.network.serving()
     }
 
     /// The network behind it.

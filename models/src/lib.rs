@@ -30,6 +30,8 @@ mod quiet;
 mod runtime;
 mod session;
 mod tensor;
+mod tensorrt;
+mod upgrade;
 #[cfg(test)]
 mod testing;
 
@@ -52,3 +54,5 @@ pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
 pub use provider::{Form, Provider, UnknownName};
 pub use runtime::{Runtime, RuntimeError};
+pub use tensorrt::TensorRtOptions;
+pub use upgrade::{Served, Serving};

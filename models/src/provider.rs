@@ -5,10 +5,13 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::str::FromStr;
 
 use ort::ep;
 use ort::session::builder::SessionBuilder;
+
+use crate::tensorrt::TensorRtOptions;
 
 /// Who may run a model; in configuration by these names, in order of wish.
 #[derive(
@@ -50,6 +53,16 @@ pub enum Form {
     U8s8,
     /// int8 activations, symmetric, int8 weights: for XNNPACK and TensorRT, slower than fp32 on the CPU provider.
     S8s8,
+}
+
+/// What registering a provider may need to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    /// Threads of one inference.
+    pub threads: usize,
+    pub tensorrt: &'a TensorRtOptions,
+    /// Where TensorRT keeps this model's engines.
+    pub engines: Option<&'a Path>,
 }
 
 /// A name that no provider or form has.
@@ -108,11 +121,11 @@ impl Provider {
     }
 
     /// Registers it on a session to be built. The error is ONNX Runtime's reason, one line.
-    pub(crate) fn register(self, builder: &mut SessionBuilder, threads: usize) -> Result<(), String> {
+    pub(crate) fn register(self, builder: &mut SessionBuilder, settings: Settings<'_>) -> Result<(), String> {
         let dispatch = match self {
-            Self::TensorRt => ep::TensorRT::default().with_int8(true).with_fp16(true).build(),
+            Self::TensorRt => settings.tensorrt.provider(settings.engines).build(),
             Self::Cuda => ep::CUDA::default().build(),
-            Self::OpenVino => ep::OpenVINO::default().with_num_threads(threads.max(1)).build(),
+            Self::OpenVino => ep::OpenVINO::default().with_num_threads(settings.threads.max(1)).build(),
             Self::Xnnpack => ep::XNNPACK::default().with_intra_op_num_threads(NonZeroUsize::MIN).build(),
             // Always registered, last.
             Self::Cpu => return Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! Owns: the order of wish and its fall-back. Does not know: frames, boxes, who really runs what (`profile.rs`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -11,9 +11,10 @@ use crate::manifest::{FormFile, Manifest};
 use crate::network::ModelError;
 use crate::onnx::check;
 use crate::profile::Registration;
-use crate::provider::{Form, Provider};
+use crate::provider::{Form, Provider, Settings};
 use crate::quantize::storage;
 use crate::runtime::Runtime;
+use crate::tensorrt::{Build, Engines, TensorRtOptions};
 
 /// What [`open`] is asked for.
 #[derive(Clone, Copy)]
@@ -23,6 +24,34 @@ pub(crate) struct Wish<'a> {
     pub providers: &'a [Provider],
     pub threads: usize,
     pub strict: bool,
+    pub tensorrt: &'a TensorRtOptions,
+}
+
+impl Wish<'_> {
+    fn settings<'a>(&'a self, engines: Option<&'a Path>) -> Settings<'a> {
+        Settings { threads: self.threads, tensorrt: self.tensorrt, engines }
+    }
+
+    /// Why a provider does not even register, where it does not.
+    fn registers(&self, provider: Provider) -> Result<(), String> {
+        let mut builder = Session::builder(self.runtime.environment()).map_err(|e| one_line(&e))?;
+        provider.register(&mut builder, self.settings(None))
+    }
+
+    /// The kept engines of this file, or where they would be. Only for a TensorRT that registers.
+    fn engines(&self, file: &FormFile) -> Option<Engines> {
+        self.tensorrt.engines(self.runtime.version(), &file.sha256)
+    }
+}
+
+/// Whether opening would take the minutes that TensorRT needs to build its engines, and may be done meanwhile.
+pub(crate) fn is_to_be_built(wish: Wish<'_>) -> bool {
+    let wished =
+        wish.tensorrt.background && !wish.strict && wish.providers.first() == Some(&Provider::TensorRt);
+    let form = wish.manifest.form(Provider::TensorRt).filter(|(_, file)| wish.manifest.has(file));
+    let Some((_, file)) = form.filter(|_| wished) else { return false };
+    wish.registers(Provider::TensorRt).is_ok()
+        && !wish.engines(file).is_some_and(|engines| engines.are_kept())
 }
 
 /// A session with how it came about.
@@ -34,6 +63,8 @@ pub(crate) struct Opened {
     /// Those that the session was built with, in order; the CPU provider is always behind them.
     pub providers: Vec<Provider>,
     pub registrations: Vec<Registration>,
+    /// Where TensorRT keeps its engines.
+    pub engines: Option<PathBuf>,
 }
 
 /// Opens the model's file for the first provider of the wish that takes it. Each that does not is logged once and the
@@ -71,8 +102,13 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
                 continue;
             }
         };
-        match with(wish, &wish.providers[at..], form, &bytes) {
-            Ok((session, joined)) => return Ok(finish(session, joined, form, file, bytes, registrations)),
+        let room = if provider == Provider::TensorRt { Room::of(wish, file) } else { Room::None };
+        match with(wish, &wish.providers[at..], (form, &bytes), room.folder()) {
+            Ok((session, joined)) => {
+                let mut opened = finish(session, joined, form, file, bytes, registrations);
+                opened.engines = room.keep();
+                return Ok(opened);
+            }
             Err(reason) => refuse(provider, reason)?,
         }
     }
@@ -94,10 +130,7 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
 
 /// `reason`, behind the provider's own one where it does not even register: no other file would help then.
 fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
-    let registered = Session::builder(wish.runtime.environment())
-        .map_err(|e| one_line(&e))
-        .and_then(|mut builder| provider.register(&mut builder, wish.threads));
-    match registered {
+    match wish.registers(provider) {
         Err(refusal) if refusal != reason => format!("{refusal}; besides, {reason}"),
         _ => reason,
     }
@@ -112,6 +145,50 @@ fn checked(manifest: &Manifest, file: &FormFile) -> Result<Vec<u8>, ModelError> 
     Ok(bytes)
 }
 
+/// Where the engines of a session to be opened are read from, or written to.
+enum Room {
+    None,
+    Kept(Engines),
+    New(Build),
+}
+
+impl Room {
+    /// Waits for another build of this process. Without room the engines are built and not kept.
+    fn of(wish: Wish<'_>, file: &FormFile) -> Self {
+        if wish.registers(Provider::TensorRt).is_err() {
+            return Self::None;
+        }
+        let Some(engines) = wish.engines(file) else { return Self::None };
+        match engines.build() {
+            Ok(Some(build)) => Self::New(build),
+            Ok(None) => Self::Kept(engines),
+            Err(error) => {
+                log::warn!("TensorRT's engines are not kept: {}: {error}", engines.folder().display());
+                Self::None
+            }
+        }
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::None => None,
+            Self::Kept(engines) => Some(engines.folder()),
+            Self::New(build) => Some(build.folder()),
+        }
+    }
+
+    /// Once the session is there: where its engines are from now on.
+    fn keep(self) -> Option<PathBuf> {
+        match self {
+            Self::None => None,
+            Self::Kept(engines) => Some(engines.folder().to_owned()),
+            Self::New(build) => {
+                build.keep().inspect_err(|error| log::warn!("TensorRT's engines are not kept: {error}")).ok()
+            }
+        }
+    }
+}
+
 fn finish(
     session: Session,
     providers: Vec<Provider>,
@@ -121,21 +198,22 @@ fn finish(
     mut registrations: Vec<Registration>,
 ) -> Opened {
     registrations.extend(providers.iter().map(|&provider| Registration { provider, refused: None }));
-    Opened { session, form, sha256: file.sha256.clone(), bytes, providers, registrations }
+    let sha256 = file.sha256.clone();
+    Opened { session, form, sha256, bytes, providers, registrations, engines: None }
 }
 
 /// A session with the first of `providers`, and those of the others that take the same form and register.
 fn with(
     wish: Wish<'_>,
     providers: &[Provider],
-    form: Form,
-    bytes: &[u8],
+    (form, bytes): (Form, &[u8]),
+    engines: Option<&Path>,
 ) -> Result<(Session, Vec<Provider>), String> {
     let same_form = |provider: &Provider| wish.manifest.form(*provider).map(|(f, _)| f) == Some(form);
     build(wish, bytes, None, |builder| {
         let mut joined = Vec::new();
         for provider in providers.iter().copied().filter(same_form) {
-            match provider.register(builder, wish.threads) {
+            match provider.register(builder, wish.settings(engines)) {
                 Ok(()) => joined.push(provider),
                 Err(reason) if joined.is_empty() => return Err(reason),
                 Err(reason) => log::info!(provider = provider.name(); "{provider} does not join: {reason}"),
@@ -148,7 +226,8 @@ fn with(
 /// The same session again, writing a profile to files that begin with `profile`.
 pub(crate) fn profiled(wish: Wish<'_>, opened: &Opened, profile: &Path) -> Result<Session, String> {
     let (session, _) = build(wish, &opened.bytes, Some(profile), |builder| {
-        opened.providers.iter().try_for_each(|provider| provider.register(builder, wish.threads))?;
+        let settings = wish.settings(opened.engines.as_deref());
+        opened.providers.iter().try_for_each(|provider| provider.register(builder, settings))?;
         Ok(opened.providers.clone())
     })?;
     Ok(session)

@@ -1,5 +1,5 @@
-//! Providers other than ONNX Runtime's own, on real hardware as far as there is any: XNNPACK, from the library that
-//! Debian 13 ships, run by that distribution's own loader (`./dev` fetches both; `VEDETTE_XNNPACK` names the folder).
+//! Providers other than ONNX Runtime's own. TensorRT: what is said where there is none. XNNPACK: run for real, from the library that
+//! Debian 13 ships, by that distribution's own loader (`./dev` fetches both; `VEDETTE_XNNPACK` names the folder).
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -94,6 +94,46 @@ fn xnnpack_runs_nanodet_in_int8_and_it_pays() {
 fn share_of(report: &Value, provider: &str) -> f64 {
     let shares = report["shares"].as_array().expect("shares");
     shares.iter().find(|s| s["provider"] == provider).map_or(0.0, |s| s["mac_share"].as_f64().unwrap())
+}
+
+/// A folder with a configuration that wishes for TensorRT, and what `vedette doctor` says of it here.
+fn doctor_with_tensorrt(strict: bool) -> Option<binary::Ran> {
+    let Some(library) = std::env::var_os("VEDETTE_ONNXRUNTIME") else {
+        skipped("VEDETTE_ONNXRUNTIME is not set; ./dev sets it");
+        return None;
+    };
+    if Path::new("/proc/driver/nvidia").exists() || Path::new("/proc/device-tree/model").exists() {
+        skipped("this machine may have a GPU of NVIDIA");
+        return None;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let text = format!("[inference]\nproviders = ['tensorrt', 'cpu']\nstrict = {strict}\n");
+    std::fs::write(config.join("vedette.toml"), text).unwrap();
+    let words = ["--config", "config", "--state", "state", "--share"].map(OsString::from);
+    let last = [root().into_os_string(), OsString::from("doctor")];
+    let ran = binary::Vedette::new(home.path(), words.into_iter().chain(last))
+        .env("VEDETTE_ONNXRUNTIME", library)
+        .run();
+    assert!(!home.path().join("state/tensorrt").exists(), "nothing was built");
+    Some(ran)
+}
+
+#[test]
+fn without_tensorrt_one_line_says_so_and_the_next_provider_runs() {
+    let Some(ran) = doctor_with_tensorrt(false) else { return };
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let lines: Vec<_> = ran.out.lines().filter(|line| line.contains("tensorrt")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("tensorrt is not used: ")), "{}", ran.out);
+    assert!(ran.out.contains("cpu ran 100 %"), "{}", ran.out);
+}
+
+#[test]
+fn strict_refuses_to_start_without_tensorrt() {
+    let Some(ran) = doctor_with_tensorrt(true) else { return };
+    assert_eq!(ran.code, Some(69), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("provider tensorrt cannot be used: "), "{}", ran.out);
 }
 
 #[test]

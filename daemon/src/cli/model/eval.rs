@@ -59,7 +59,7 @@ struct Row {
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let runtime = Runtime::load(None, &runtime_folders()).map_err(Failure::unavailable)?;
-    let load = || Manifest::load(&[global.share()?.manifests()], &arguments.model).map_err(Failure::failed);
+    let load = || Manifest::load(&global.host()?.models(), &arguments.model).map_err(Failure::failed);
     let mut rows = Vec::new();
     for form in forms(arguments) {
         let manifest = load()?;
