@@ -173,7 +173,7 @@ impl Room {
         match self {
             Self::None => None,
             Self::Kept(engines) => Some(engines.folder()),
-            Self::New(build) => Some(build.folder()),
+            Self::New(build) => Some(build.making()),
         }
     }
 

@@ -104,7 +104,7 @@ impl Engines {
 }
 
 impl Build {
-    pub(crate) fn folder(&self) -> &Path {
+    pub(crate) fn making(&self) -> &Path {
         &self.making
     }
 
@@ -219,12 +219,12 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let engines = engines(cache.path(), "1.28.0");
         let build = engines.build().unwrap().unwrap();
-        fs::write(build.folder().join("a.engine"), "half").unwrap();
+        fs::write(build.making().join("a.engine"), "half").unwrap();
         drop(build);
         assert!(!engines.are_kept());
         let build = engines.build().unwrap().unwrap();
-        assert_eq!(fs::read_dir(build.folder()).unwrap().count(), 0, "nothing of the one given up is left");
-        fs::write(build.folder().join("a.engine"), "whole").unwrap();
+        assert_eq!(fs::read_dir(build.making()).unwrap().count(), 0, "nothing of the one given up is left");
+        fs::write(build.making().join("a.engine"), "whole").unwrap();
         build.keep().unwrap();
         assert_eq!(fs::read_to_string(engines.folder().join("a.engine")).unwrap(), "whole");
         assert!(engines.build().unwrap().is_none(), "there is nothing left to build");
