@@ -1,9 +1,10 @@
 //! MobileNetV2 (Sandler et al., CVPR 2018, table 2), the seed of most light networks, with random weights: depthwise
 //! convolutions, linear bottlenecks, ReLU6, residual additions, batch normalisation or none.
 //!
-//! Owns: the graph and weights that behave like trained ones where quantisation is concerned: activations neither die
-//! nor explode (each batch normalisation knows the variance its convolution has), and ranges differ between channels by
-//! a factor of ten and more. Does not know: who runs it. The example `mobilenet_v2` writes it to a file.
+//! Owns: the graph and weights that behave like trained ones where quantisation is concerned: each batch normalisation
+//! knows nearly the mean and variance that its convolution has, so that what differs between pictures lives to the end,
+//! and ranges differ between channels by a factor of ten and more. Does not know: who runs it. The example
+//! `mobilenet_v2` writes it to a file.
 
 use crate::onnx::{
     DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
@@ -19,6 +20,33 @@ pub(crate) enum Activation {
     LeakyRelu,
     /// x · sigmoid(x).
     Silu,
+}
+
+impl Activation {
+    fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::Relu6 => x.clamp(0.0, 6.0),
+            Self::Relu => x.max(0.0),
+            Self::LeakyRelu => x.max(0.01 * x),
+            Self::Silu => x / (1.0 + exp(-x)),
+        }
+    }
+
+    /// Moments behind it of what is normal in front: the integral over four deviations to each side.
+    fn moments(self, mean: f32, deviation: f32) -> Moments {
+        let points = (-32..=32i8).map(|at| f32::from(at) / 8.0);
+        let weighed = points.map(|x| (exp(-x * x / 2.0), self.apply(mean + deviation * x)));
+        let (all, sum, squares) = weighed
+            .fold((0.0, 0.0, 0.0), |(all, sum, squares), (w, y)| (all + w, sum + w * y, squares + w * y * y));
+        let mean: f32 = sum / all;
+        Moments { mean, variance: squares / all - mean * mean }
+    }
+}
+
+/// Nearly the exponential, from multiplications only: each C library rounds its own in its own way.
+fn exp(x: f32) -> f32 {
+    let root = (1.0 + x / 256.0).max(0.0);
+    (0..8).fold(root, |power, _| power * power)
 }
 
 /// Which MobileNetV2.
@@ -58,13 +86,16 @@ const EPSILON: f32 = 1e-5;
 /// Standard deviation of the logarithm of a channel's range in front of its normalisation, and behind.
 const UNEVEN_BEFORE: f32 = 1.0;
 const UNEVEN_BEHIND: f32 = 0.5;
+/// Gain of a branch that is added to what goes past it: trained networks correct their way in small steps.
+const BRANCH_GAIN: f32 = 0.3;
 
 impl MobileNetV2 {
     /// `input` f32 `[1, 3, size, size]`, zero mean and unit variance → `logits` f32 `[1, classes]`; opset 17.
     pub(crate) fn build(self) -> ModelProto {
         let mut build = Builder { network: self, noise: Noise(self.seed), nodes: vec![], constants: vec![] };
-        let mut at = Value { name: "input".to_owned(), channels: 3, power: 1.0 };
-        at = build.conv("stem", &at, self.channels(32), 3, 2, 1, true);
+        let mut at =
+            Value { name: "input".to_owned(), moments: vec![Moments { mean: 0.0, variance: 1.0 }; 3] };
+        at = build.conv("stem", &at, self.channels(32), 3, 2, 1, Behind::Activation);
         for (stage, (expansion, channels, repeats, stride)) in STAGES.into_iter().enumerate() {
             for repeat in 0..repeats {
                 let name = format!("stage{}.{repeat}", stage + 1);
@@ -73,7 +104,7 @@ impl MobileNetV2 {
             }
         }
         // Narrow networks keep the width of the last layer, as in the paper.
-        at = build.conv("last", &at, self.channels(1280).max(1280), 1, 1, 1, true);
+        at = build.conv("last", &at, self.channels(1280).max(1280), 1, 1, 1, Behind::Activation);
         build.classifier(&at);
         let size = self.size as i64;
         let graph = GraphProto {
@@ -109,11 +140,44 @@ fn float(name: &str, dims: &[i64]) -> ValueInfoProto {
     ValueInfoProto { name: Some(name.to_owned()), r#type, doc_string: None }
 }
 
-/// An activation under way: its name, channels, mean square.
+/// What stands behind a batch normalisation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    Activation,
+    Nothing,
+    /// The addition of what goes past.
+    Sum,
+}
+
+/// Mean and variance of a channel, over pictures and places.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f32,
+    variance: f32,
+}
+
+/// An activation under way, with the moments of each channel.
 struct Value {
     name: String,
-    channels: usize,
-    power: f32,
+    moments: Vec<Moments>,
+}
+
+impl Value {
+    fn channels(&self) -> usize {
+        self.moments.len()
+    }
+}
+
+/// Moments behind the weights of one output: channels are independent, the places of a window half so.
+fn filtered(weights: &[f32], inputs: &[Moments], taps: usize) -> Moments {
+    let of = |(window, input): (&[f32], &Moments)| {
+        let sum = window.iter().sum::<f32>();
+        let squares = window.iter().map(|w| w * w).sum::<f32>();
+        Moments { mean: sum * input.mean, variance: (squares + sum * sum) / 2.0 * input.variance }
+    };
+    let parts = weights.chunks(taps).zip(inputs).map(of);
+    let none = Moments { mean: 0.0, variance: 0.0 };
+    parts.fold(none, |a, b| Moments { mean: a.mean + b.mean, variance: a.variance + b.variance })
 }
 
 struct Builder {
@@ -137,19 +201,26 @@ impl Builder {
         channels: usize,
         stride: usize,
     ) -> Value {
-        let wide = input.channels * expansion;
-        let expanded =
-            (expansion > 1).then(|| self.conv(&format!("{name}.expand"), input, wide, 1, 1, 1, true));
+        let wide = input.channels() * expansion;
+        let expanded = (expansion > 1)
+            .then(|| self.conv(&format!("{name}.expand"), input, wide, 1, 1, 1, Behind::Activation));
         let from = expanded.as_ref().unwrap_or(input);
-        let filtered = self.conv(&format!("{name}.depthwise"), from, wide, 3, stride, wide, true);
-        let projected = self.conv(&format!("{name}.project"), &filtered, channels, 1, 1, 1, false);
-        if stride != 1 || input.channels != channels {
+        let filtered =
+            self.conv(&format!("{name}.depthwise"), from, wide, 3, stride, wide, Behind::Activation);
+        let residual = stride == 1 && input.channels() == channels;
+        let behind = if residual { Behind::Sum } else { Behind::Nothing };
+        let projected = self.conv(&format!("{name}.project"), &filtered, channels, 1, 1, 1, behind);
+        if !residual {
             return projected;
         }
         let sum = format!("{name}.sum");
         let add = NodeProto::new("Add", &format!("{name}.add"), &[&input.name, &projected.name], &[&sum]);
         self.nodes.push(add);
-        Value { name: sum, channels, power: input.power + projected.power }
+        let add = |(a, b): (&Moments, &Moments)| Moments {
+            mean: a.mean + b.mean,
+            variance: a.variance + b.variance,
+        };
+        Value { name: sum, moments: input.moments.iter().zip(&projected.moments).map(add).collect() }
     }
 
     /// Convolution, batch normalisation (a node, or folded), activation.
@@ -162,70 +233,93 @@ impl Builder {
         kernel: usize,
         stride: usize,
         groups: usize,
-        active: bool,
+        behind: Behind,
     ) -> Value {
-        let fan_in = input.channels / groups * kernel * kernel;
-        let uneven: Vec<f32> = (0..channels).map(|_| self.noise.log_normal(UNEVEN_BEFORE)).collect();
-        let gamma: Vec<f32> = (0..channels).map(|_| self.noise.log_normal(UNEVEN_BEHIND)).collect();
-        let beta: Vec<f32> = (0..channels).map(|_| 0.5 * self.noise.normal()).collect();
-        // The output then has a deviation of `uneven`; what it is divided by.
-        let deviation = 1.0 / (fan_in as f32 * input.power).sqrt();
-        let mut weights: Vec<f32> = (0..channels * fan_in).map(|_| deviation * self.noise.normal()).collect();
-        for (row, uneven) in weights.chunks_mut(fan_in).zip(&uneven) {
-            // Rectified inputs have a mean that would drown what differs between pictures.
-            let mean = if groups == 1 { row.iter().sum::<f32>() / fan_in as f32 } else { 0.0 };
-            row.iter_mut().for_each(|w| *w = (*w - mean) * uneven);
+        let taps = kernel * kernel;
+        let fan_in = input.channels() / groups * taps;
+        let mut weights = Vec::with_capacity(channels * fan_in);
+        for _ in 0..channels {
+            let deviation = self.noise.log_normal(UNEVEN_BEFORE) / (fan_in as f32).sqrt();
+            weights.extend((0..fan_in).map(|_| deviation * self.noise.normal()));
         }
-        let raw = format!("{name}.conv");
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let linear = if self.network.batch_norm { format!("{name}.normalised") } else { raw.clone() };
-        let mut inputs = vec![input.name.as_str(), &weight];
-        if !self.network.batch_norm {
-            let gain = gamma.iter().zip(&uneven).map(|(g, u)| g / (u * u + EPSILON).sqrt());
-            for (row, gain) in weights.chunks_mut(fan_in).zip(gain) {
-                row.iter_mut().for_each(|w| *w *= gain);
+        let inputs = |row: usize| if groups == 1 { &input.moments[..] } else { &input.moments[row..=row] };
+        let found: Vec<Moments> =
+            weights.chunks(fan_in).enumerate().map(|(at, row)| filtered(row, inputs(at), taps)).collect();
+        let gain = if behind == Behind::Sum { BRANCH_GAIN } else { 1.0 };
+        let gamma: Vec<f32> = (0..channels).map(|_| gain * self.noise.log_normal(UNEVEN_BEHIND)).collect();
+        let beta: Vec<f32> = (0..channels).map(|_| gain * 0.5 * self.noise.normal()).collect();
+        let folded = !self.network.batch_norm;
+        let bias = folded.then(|| {
+            let gain = gamma.iter().zip(&found).map(|(g, m)| g / (m.variance + EPSILON).sqrt());
+            let mut bias = beta.clone();
+            for (at, gain) in gain.enumerate() {
+                weights[at * fan_in..(at + 1) * fan_in].iter_mut().for_each(|w| *w *= gain);
+                bias[at] -= gain * found[at].mean;
             }
-            self.constant(&bias, &[channels as i64], &beta);
-            inputs.push(&bias);
+            bias
+        });
+        let dims = [channels, input.channels() / groups, kernel, kernel].map(|d| d as i64);
+        let mut linear = self.convolve(name, &input.name, &weights, dims, bias.as_deref(), (stride, groups));
+        if !folded {
+            linear = self.normalise(name, &linear, &found, &gamma, &beta);
         }
-        let side = kernel as i64;
-        let dims = [channels as i64, (input.channels / groups) as i64, side, side];
-        self.constant(&weight, &dims, &weights);
-        let node = NodeProto::new("Conv", &format!("{name}.Conv"), &inputs, &[&raw]);
+        let normal = gamma.iter().zip(&beta);
+        if behind != Behind::Activation {
+            let moments = normal.map(|(g, b)| Moments { mean: *b, variance: g * g }).collect();
+            return Value { name: linear, moments };
+        }
+        let activation = self.network.activation;
+        let moments = normal.map(|(g, b)| activation.moments(*b, *g)).collect();
+        Value { name: self.activate(name, &linear), moments }
+    }
+
+    fn convolve(
+        &mut self,
+        name: &str,
+        input: &str,
+        weights: &[f32],
+        dims: [i64; 4],
+        bias: Option<&[f32]>,
+        (stride, groups): (usize, usize),
+    ) -> String {
+        let (weight, shift, output) =
+            (format!("{name}.weight"), format!("{name}.bias"), format!("{name}.conv"));
+        self.constant(&weight, &dims, weights);
+        let mut inputs = vec![input, &weight];
+        if let Some(bias) = bias {
+            self.constant(&shift, &dims[..1], bias);
+            inputs.push(&shift);
+        }
+        let side = dims[2];
+        let node = NodeProto::new("Conv", &format!("{name}.Conv"), &inputs, &[&output]);
         self.nodes.push(
             node.with_int("group", groups as i64)
                 .with_ints("kernel_shape", &[side; 2])
                 .with_ints("strides", &[stride as i64; 2])
                 .with_ints("pads", &[side / 2; 4]),
         );
-        if self.network.batch_norm {
-            self.normalise(name, [&raw, &linear], &uneven, &gamma, &beta);
-        }
-        let power = gamma.iter().zip(&beta).map(|(g, b)| g * g + b * b).sum::<f32>() / channels as f32;
-        if !active {
-            return Value { name: linear, channels, power };
-        }
-        // Rectified: about half of it is left.
-        Value { name: self.activate(name, &linear), channels, power: power / 2.0 }
+        output
     }
 
     fn normalise(
         &mut self,
         name: &str,
-        [from, to]: [&str; 2],
-        deviation: &[f32],
+        from: &str,
+        found: &[Moments],
         gamma: &[f32],
         beta: &[f32],
-    ) {
+    ) -> String {
         let dims = [gamma.len() as i64];
-        let variance: Vec<f32> = deviation.iter().map(|d| d * d).collect();
+        let mean: Vec<f32> = found.iter().map(|m| m.mean).collect();
+        let variance: Vec<f32> = found.iter().map(|m| m.variance).collect();
         let names = ["gamma", "beta", "mean", "variance"].map(|part| format!("{name}.{part}"));
-        self.constant(&names[0], &dims, gamma);
-        self.constant(&names[1], &dims, beta);
-        self.constant(&names[2], &dims, &vec![0.0; gamma.len()]);
-        self.constant(&names[3], &dims, &variance);
-        let inputs = [from, &names[0], &names[1], &names[2], &names[3]];
-        self.nodes.push(NodeProto::new("BatchNormalization", &format!("{name}.bn"), &inputs, &[to]));
+        for (name, values) in names.iter().zip([gamma, beta, &mean, &variance]) {
+            self.constant(name, &dims, values);
+        }
+        let (inputs, output) =
+            ([from, &names[0], &names[1], &names[2], &names[3]], format!("{name}.normalised"));
+        self.nodes.push(NodeProto::new("BatchNormalization", &format!("{name}.bn"), &inputs, &[&output]));
+        output
     }
 
     fn activate(&mut self, name: &str, from: &str) -> String {
@@ -251,8 +345,9 @@ impl Builder {
     }
 
     fn classifier(&mut self, input: &Value) {
-        let (classes, channels) = (self.network.classes, input.channels);
-        let deviation = 1.0 / (channels as f32 * input.power).sqrt();
+        let (classes, channels) = (self.network.classes, input.channels());
+        let power = input.moments.iter().map(|m| m.mean * m.mean + m.variance).sum::<f32>();
+        let deviation = 1.0 / power.sqrt();
         let rows = (0..classes).map(|_| self.noise.log_normal(UNEVEN_BEHIND) * deviation).collect::<Vec<_>>();
         let weights: Vec<f32> =
             (0..classes * channels).map(|at| rows[at / channels] * self.noise.normal()).collect();
@@ -285,9 +380,7 @@ impl Noise {
         (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
     }
 
-    /// `(1 + x/32)^32` for `exp(x)`, which each C library rounds its own way.
     fn log_normal(&mut self, deviation: f32) -> f32 {
-        let root = 1.0 + deviation * self.normal() / 32.0;
-        (0..5).fold(root, |power, _| power * power)
+        exp(deviation * self.normal())
     }
 }
