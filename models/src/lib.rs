@@ -31,9 +31,9 @@ mod runtime;
 mod session;
 mod tensor;
 mod tensorrt;
-mod upgrade;
 #[cfg(test)]
 mod testing;
+mod upgrade;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};

@@ -147,7 +147,16 @@ fn quantized() -> Option<(Vec<u8>, Vec<(Form, Vec<u8>, Option<crate::quantize::S
     let fp32 = small().build().encode_to_vec();
     let options = QuantizeOptions { range: RangeMethod::MinMax, ..QuantizeOptions::default() };
     let quantized = quantize(runtime()?, &fp32, &input(), &pictures(8), &options, &mut |_| {}).unwrap();
-    for f in &quantized.forms { eprintln!("ZZ {} {:?}", f.form, f.layers.iter().map(|l| format!("{} {:.1}", l.node, l.snr_db.unwrap_or(-9.0))).collect::<Vec<_>>()); }
+    for f in &quantized.forms {
+        eprintln!(
+            "ZZ {} {:?}",
+            f.form,
+            f.layers
+                .iter()
+                .map(|l| format!("{} {:.1}", l.node, l.snr_db.unwrap_or(-9.0)))
+                .collect::<Vec<_>>()
+        );
+    }
     let forms = quantized.forms.into_iter().map(|form| (form.form, form.bytes, form.stem));
     Some((fp32, forms.collect()))
 }
