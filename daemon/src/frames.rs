@@ -158,7 +158,7 @@ pub fn from_path(
 }
 
 fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().map(|e| e.to_ascii_lowercase());
+    let ending = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
     ending.is_some_and(|e| ["jpg", "jpeg", "png"].iter().any(|known| e == *known))
 }
 

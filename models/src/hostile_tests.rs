@@ -66,7 +66,6 @@ fn run(seeds: &str) -> (ExitStatus, BTreeMap<String, u64>, String) {
     (output.status, counts.collect(), said.clone() + &String::from_utf8_lossy(&output.stderr))
 }
 
-#[expect(clippy::print_stdout, reason = "the parent reads it")]
 fn child(seeds: &str) {
     let runtime = runtime().expect("the parent has loaded it too");
     let (first, last) = seeds.split_once("..").unwrap();

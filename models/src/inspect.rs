@@ -94,7 +94,7 @@ pub fn inspect_bytes(bytes: &[u8], name: &str, options: InspectOptions) -> Resul
     let model = check::read(bytes, name)?;
     let empty = GraphProto::default();
     let graph = model.graph.as_ref().unwrap_or(&empty);
-    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let constants: HashSet<&str> = graph.initializer.iter().map(super::onnx::TensorProto::name).collect();
     let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(|i| !constants.contains(i.name())).collect();
     let given = inputs.iter().filter_map(|i| Some((i.name().to_owned(), closed(i, options)?))).collect();
     let shapes = shapes::infer(&model, &given);
@@ -211,7 +211,11 @@ impl Survey<'_> {
             Some(dims) => dims.iter().map(i64::to_string).collect(),
             None => declared.iter().map(open).collect(),
         };
-        Port { name: port.name().to_owned(), r#type: type_name(tensor.map_or(0, |t| t.elem_type())), shape }
+        Port {
+            name: port.name().to_owned(),
+            r#type: type_name(tensor.map_or(0, super::onnx::TensorTypeProto::elem_type)),
+            shape,
+        }
     }
 
     fn family(&self, inputs: &[&ValueInfoProto]) -> Option<String> {
@@ -349,7 +353,8 @@ impl Survey<'_> {
         }
         last.extend(self.graph.output.iter().map(|o| (o.name(), usize::MAX)));
         let constant = |name: &str| self.wiring.constants.contains_key(name);
-        let inputs = self.graph.input.iter().map(|i| i.name()).filter(|name| !constant(name));
+        let inputs =
+            self.graph.input.iter().map(super::onnx::ValueInfoProto::name).filter(|name| !constant(name));
         let mut live = inputs.map(|name| self.size(name)).sum::<Option<u64>>()?;
         let (mut peak, mut total) = (live, live);
         for (time, at) in order.iter().enumerate() {

@@ -93,7 +93,10 @@ fn xnnpack_runs_nanodet_in_int8_and_it_pays() {
 
 fn share_of(report: &Value, provider: &str) -> f64 {
     let shares = report["shares"].as_array().expect("shares");
-    shares.iter().find(|s| s["provider"] == provider).map_or(0.0, |s| s["mac_share"].as_f64().unwrap())
+    shares
+        .iter()
+        .find(|s| s["provider"] == provider)
+        .map_or(0.0, |s| s["mac_share"].as_f64().expect("a number"))
 }
 
 /// A folder with a configuration that wishes for TensorRT, and what `vedette doctor` says of it here.
@@ -106,11 +109,11 @@ fn doctor_with_tensorrt(strict: bool) -> Option<binary::Ran> {
         skipped("this machine may have a GPU of NVIDIA");
         return None;
     }
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("a folder");
     let config = home.path().join("config");
-    std::fs::create_dir(&config).unwrap();
+    std::fs::create_dir(&config).expect("a folder");
     let text = format!("[inference]\nproviders = ['tensorrt', 'cpu']\nstrict = {strict}\n");
-    std::fs::write(config.join("vedette.toml"), text).unwrap();
+    std::fs::write(config.join("vedette.toml"), text).expect("a file");
     let words = ["--config", "config", "--state", "state", "--share"].map(OsString::from);
     let last = [root().into_os_string(), OsString::from("doctor")];
     let ran = binary::Vedette::new(home.path(), words.into_iter().chain(last))

@@ -61,7 +61,7 @@ impl Family for Config {
         let mut scores = Vec::new();
         self.activation.apply(&raw, &mut scores);
         // Softmax over nothing but absent values is NaN, and `max` takes the other side of it.
-        scores.iter_mut().for_each(|score| *score = score.max(0.0).min(1.0));
+        scores.iter_mut().for_each(|score| *score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) });
         Ok(Decoded::Scores(scores))
     }
 

@@ -75,7 +75,7 @@ impl Family for Config {
         let mut found = Candidates::new(keep);
         for (row, point) in output.data.chunks_exact(columns).zip(grid::points(&self.strides, input)) {
             // A product is no larger than its objectness: most points end here.
-            if !(row[4] >= sieve) {
+            if row[4].is_nan() || row[4] < sieve {
                 continue;
             }
             self.activation.apply(&row[5..], &mut scores);

@@ -88,11 +88,11 @@ impl Draft {
         let mut text = String::new();
         self.head(&mut text);
         let mut family = String::from("\n[family]\n");
-        line(&mut family, "kind", self.family.get("kind").cloned().unwrap_or_else(|| "".into()));
+        line(&mut family, "kind", &self.family.get("kind").cloned().unwrap_or_else(|| "".into()));
         self.family
             .iter()
             .filter(|(key, _)| *key != "kind")
-            .for_each(|(k, v)| line(&mut family, k, v.clone()));
+            .for_each(|(k, v)| line(&mut family, k, v));
         text += &family;
         input(&mut text, &self.input);
         for form in &self.forms {
@@ -115,12 +115,12 @@ impl Draft {
     }
 
     fn head(&self, text: &mut String) {
-        line(text, "about", self.about.as_str().into());
-        line(text, "role", Value::try_from(self.role).unwrap_or_else(|_| "detector".into()));
+        line(text, "about", &self.about.as_str().into());
+        line(text, "role", &Value::try_from(self.role).unwrap_or_else(|_| "detector".into()));
         if self.licence.is_empty() {
             *text += "# licence = \"SPDX expression\"   # not in the file: whoever trained it says\n";
         } else {
-            line(text, "licence", self.licence.as_str().into());
+            line(text, "licence", &self.licence.as_str().into());
         }
         if self.labels.is_empty() {
             return;
@@ -140,7 +140,7 @@ impl Draft {
     }
 }
 
-fn line(text: &mut String, key: &str, value: Value) {
+fn line(text: &mut String, key: &str, value: &Value) {
     // A key of a family is a Rust name, and needs no quotes. Writing to a String cannot fail.
     let _ = writeln!(text, "{key} = {value}");
 }
@@ -186,7 +186,7 @@ fn axes(layout: Layout, element: Element) -> String {
 fn input(text: &mut String, input: &InputSpec) {
     *text += "\n[input]\n";
     if let Some(name) = &input.name {
-        line(text, "name", name.as_str().into());
+        line(text, "name", &name.as_str().into());
     }
     *text += &axes(input.layout, input.element);
     let color = Value::try_from(input.color).unwrap_or_else(|_| "rgb".into());
@@ -204,22 +204,22 @@ fn input(text: &mut String, input: &InputSpec) {
         let _ = writeln!(text, "scale = {}\nzero_point = {}", float(scale), input.zero_point);
     }
     if !input.normalisation.is_empty() {
-        line(text, "normalisation", input.normalisation.as_str().into());
+        line(text, "normalisation", &input.normalisation.as_str().into());
     }
 }
 
 fn form_file(text: &mut String, form: &DraftForm) {
     let _ = writeln!(text, "\n[form.{}]", form.form);
-    line(text, "file", form.file.as_str().into());
-    line(text, "sha256", form.sha256.as_str().into());
+    line(text, "file", &form.file.as_str().into());
+    line(text, "sha256", &form.sha256.as_str().into());
     if !form.made.is_empty() {
-        line(text, "made", form.made.as_str().into());
+        line(text, "made", &form.made.as_str().into());
     }
     let Some(input) = &form.input else { return };
     let _ = writeln!(text, "\n[form.{}.input]   # the first layers are the pre-processor's work", form.form);
     *text += &axes(input.layout, input.element);
     if let Some(color) = input.color {
-        line(text, "color", Value::try_from(color).unwrap_or_else(|_| "rgb".into()));
+        line(text, "color", &Value::try_from(color).unwrap_or_else(|_| "rgb".into()));
     }
     let _ = writeln!(text, "mean = {}\nstd = {}", floats(input.mean), floats(input.std));
     if let Some(scale) = input.scale {

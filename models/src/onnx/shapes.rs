@@ -70,7 +70,11 @@ pub(crate) fn infer<'a>(model: &'a ModelProto, inputs: &HashMap<String, Vec<i64>
     let mut shapes = Shapes::default();
     let Some(graph) = &model.graph else { return shapes };
     for input in &graph.input {
-        let kind = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type());
+        let kind = input
+            .r#type
+            .as_ref()
+            .and_then(|t| t.tensor_type.as_ref())
+            .map_or(0, super::TensorTypeProto::elem_type);
         shapes.values.insert(input.name(), Value::shaped(kind, inputs.get(input.name()).cloned()));
     }
     for tensor in &graph.initializer {

@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn dims(node: NodeProto, inputs: &[Value]) -> Option<Vec<i64>> {
     let call = Call { node: &node, inputs: inputs.iter().map(Some).collect(), opset: 17 };
     call.outputs().unwrap()[0].dims.clone()

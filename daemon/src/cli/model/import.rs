@@ -15,7 +15,7 @@ use crate::exit::{Failure, Outcome};
 use crate::node::{OWN_MODELS, runtime_folders};
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The network: one picture in, the outputs of a known family out
     #[arg(value_name = "FILE.onnx")]
     file: PathBuf,

@@ -36,7 +36,7 @@ use crate::words::count;
 const MOST_SAMPLES: usize = 500;
 
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// A network of your own; imported first, with the options of `model import`
     #[arg(value_name = "FILE.onnx", required_unless_present = "model", conflicts_with = "model")]
     file: Option<PathBuf>,

@@ -29,7 +29,7 @@ impl Call<'_> {
             "ConstantOfShape" => {
                 let fill = self.node.attribute("value").and_then(|a| a.t.as_ref());
                 vec![Value::shaped(
-                    fill.map_or(data_type::FLOAT, |t| t.data_type()),
+                    fill.map_or(data_type::FLOAT, super::super::TensorProto::data_type),
                     self.ints(0).map(<[i64]>::to_vec),
                 )]
             }

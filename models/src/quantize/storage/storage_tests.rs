@@ -4,12 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::onnx::{
-    DimensionProto, OperatorSetIdProto, TensorShapeProto, TensorTypeProto, TypeProto, data_type,
-};
+use crate::onnx::data_type;
 use crate::provider::Form;
 use crate::quantize::runner::{Feed, Noise, run};
 use crate::quantize::{InputElement, InputLayout, NetworkInput, QuantizeOptions, RangeMethod, quantize};
@@ -143,6 +139,7 @@ fn what_is_expanded_gives_what_the_runtime_makes_of_the_file() {
 }
 
 /// Both int8 forms of the small network by this quantiser, and its fp32 file.
+#[expect(clippy::type_complexity, reason = "taken apart where it is called")]
 fn quantized() -> Option<(Vec<u8>, Vec<(Form, Vec<u8>, Option<crate::quantize::StemInput>)>)> {
     let fp32 = small().build().encode_to_vec();
     let options = QuantizeOptions { range: RangeMethod::MinMax, ..QuantizeOptions::default() };

@@ -75,7 +75,7 @@ impl Row {
             self.reasons
                 .push(format!("{:.1} ms, no faster than fp32 with {:.1} ms", self.cpu_ms, fp32.cpu_ms));
         }
-        if let Some(snr) = self.snr_db.filter(|snr| !(*snr >= bounds.min_snr)) {
+        if let Some(snr) = self.snr_db.filter(|snr| snr.is_nan() || *snr < bounds.min_snr) {
             self.reasons.push(format!(
                 "its worst output has {snr:.1} dB, wanted are {:.1} (--min-snr)",
                 bounds.min_snr
