@@ -122,7 +122,9 @@ fn what_is_expanded_gives_what_the_runtime_makes_of_the_file() {
             assert_eq!(ops(&expanded, "DequantizeLinear"), 0);
             assert_eq!(types(&expanded), types(&original));
             let found = answers(&expanded, Feed::Network(&network), &pictures);
-            assert!(found == answers(&stored, Feed::Network(&network), &pictures), "{storage:?} {block:?}");
+            // The same weights; kernels for constant ones add in another order.
+            let same = snr_db(&answers(&stored, Feed::Network(&network), &pictures), &found);
+            assert!(same > 100.0, "{storage:?} {block:?}: {same} dB");
             let db = snr_db(&exact, &found);
             let apart = snr_db(&centred(&exact, 4), &centred(&found, 4));
             eprintln!(
