@@ -3,8 +3,9 @@
 //! Owns: the session and the order pre-processing → run → decode. Does not know: what the outputs are good for
 //! ([`crate::Detector`] and its siblings do), cameras, threads (the daemon gives each network one).
 
+mod signature;
+
 use ort::session::Session;
-use ort::value::{TensorElementType, ValueType};
 use vedette_core::{Class, Frame, Role, View};
 
 use crate::families::{Decoded, InputSize, Keep, Output, ShapeMismatch};
@@ -15,7 +16,9 @@ use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS, 
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 use crate::session::{self, Opened, Wish};
-use crate::tensor::{InputTensor, element_type};
+use crate::tensor::InputTensor;
+
+use self::signature::{check_input, check_outputs};
 use crate::tensorrt::TensorRtOptions;
 use crate::upgrade::{Served, Serving, Upgrade};
 
@@ -362,47 +365,6 @@ fn mean(data: &[f32]) -> f64 {
 /// Byte i is the top byte of i · `multiplier` (wrapping at 32 bits).
 fn golden_pixels(spec: &InputSpec, multiplier: u32) -> Vec<u8> {
     (0..spec.len() as u32).map(|i| (i.wrapping_mul(multiplier) >> 24) as u8).collect()
-}
-
-fn check_input(manifest: &Manifest, spec: &InputSpec, session: &Session) -> Result<(), ModelError> {
-    let wanted = spec.shape();
-    let ty = element_type(spec.element);
-    let name = spec.name.as_deref();
-    let expected =
-        format!("one tensor {}of {ty} {wanted:?}", name.map(|n| format!("`{n}` ")).unwrap_or_default());
-    let found = match session.inputs() {
-        [only] => match only.dtype() {
-            ValueType::Tensor { ty: found, shape, .. }
-                if *found == ty
-                    && name.is_none_or(|name| only.name() == name)
-                    && shape.len() == wanted.len()
-                    && shape.iter().zip(wanted).all(|(found, w)| *found == w || *found == -1) =>
-            {
-                return Ok(());
-            }
-            other => format!("`{}` of {other}", only.name()),
-        },
-        several => format!("{} inputs", several.len()),
-    };
-    let (model, what) = (manifest.name().to_owned(), "the input".to_owned());
-    Err(ModelError::Shape { model, what, expected, found })
-}
-
-fn check_outputs(manifest: &Manifest, session: &Session) -> Result<(), ModelError> {
-    let shapes: Vec<(String, Vec<i64>)> = session
-        .outputs()
-        .iter()
-        .filter(|outlet| outlet.dtype().tensor_type() == Some(TensorElementType::Float32))
-        .filter_map(|outlet| Some((outlet.name().to_owned(), outlet.dtype().tensor_shape()?.to_vec())))
-        .collect();
-    let spec = manifest.input();
-    let size = InputSize { width: spec.width, height: spec.height };
-    manifest.family().check(&shapes, manifest.labels().len(), size).map_err(|mismatch| ModelError::Shape {
-        model: manifest.name().to_owned(),
-        what: format!("output `{}`", mismatch.output),
-        expected: mismatch.expected,
-        found: mismatch.found,
-    })
 }
 
 /// Who runs what; empty, with a line in the log, where it cannot be measured (no folder for temporary files).

@@ -103,6 +103,45 @@ fn step<'a>(graph: &'a GraphProto, at: usize, opset: i64, shapes: &mut Shapes<'a
     }
 }
 
+/// Operators whose output has shape and type of their first input.
+const LIKE_ITS_FIRST: &[&str] = &[
+    "Relu",
+    "LeakyRelu",
+    "Clip",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Softmax",
+    "LogSoftmax",
+    "Softplus",
+    "Elu",
+    "Selu",
+    "Gelu",
+    "Mish",
+    "Swish",
+    "Erf",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Abs",
+    "Neg",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Reciprocal",
+    "Sign",
+    "BatchNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LpNormalization",
+    "LRN",
+    "Dropout",
+    "QLinearSigmoid",
+    "QLinearLeakyRelu",
+    "QLinearSoftmax",
+];
+
 /// One node with what is known of its inputs.
 struct Call<'a> {
     node: &'a NodeProto,
@@ -152,41 +191,7 @@ impl Call<'_> {
         let same = |kind| Value::shaped(kind, self.dims(0).map(<[i64]>::to_vec));
         let one = |dims| vec![Value::shaped(self.kind(0), dims)];
         Some(match self.node.op_type() {
-            "Relu"
-            | "LeakyRelu"
-            | "Clip"
-            | "Sigmoid"
-            | "HardSigmoid"
-            | "HardSwish"
-            | "Tanh"
-            | "Softmax"
-            | "LogSoftmax"
-            | "Softplus"
-            | "Elu"
-            | "Selu"
-            | "Gelu"
-            | "Mish"
-            | "Swish"
-            | "Erf"
-            | "Exp"
-            | "Log"
-            | "Sqrt"
-            | "Abs"
-            | "Neg"
-            | "Floor"
-            | "Ceil"
-            | "Round"
-            | "Reciprocal"
-            | "Sign"
-            | "BatchNormalization"
-            | "InstanceNormalization"
-            | "LayerNormalization"
-            | "LpNormalization"
-            | "LRN"
-            | "Dropout"
-            | "QLinearSigmoid"
-            | "QLinearLeakyRelu"
-            | "QLinearSoftmax" => vec![same(self.kind(0))],
+            op if LIKE_ITS_FIRST.contains(&op) => vec![same(self.kind(0))],
             "Identity" => vec![self.input(0).cloned().unwrap_or_default()],
             "Not" => vec![same(data_type::BOOL)],
             "Cast" => vec![self.cast()],
