@@ -108,7 +108,7 @@ pub(super) fn run(
     let mut session = open().map_err(failed)?;
     for (sample, pixels) in samples.iter().enumerate() {
         let (name, tensor) = feed.tensor(pixels).map_err(failed)?;
-        let outputs = session.run(ort::inputs![name => tensor]).map_err(failed)?;
+        let outputs = session.run(ort::inputs![name => &tensor]).map_err(failed)?;
         for (at, (_, value)) in outputs.iter().enumerate() {
             // Integer outputs (indices, counts) have no range and no noise.
             if let Ok((_, values)) = value.try_extract_tensor::<f32>() {
