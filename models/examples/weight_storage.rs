@@ -27,11 +27,11 @@ fn main() -> Result<(), Failure> {
     println!("|---|---|---|---|---|---|");
     let int8 = StorageOptions::new(WeightStorage::Int8);
     let int4 = StorageOptions::new(WeightStorage::Int4);
-    let blocked = |size| StorageOptions { block: Some(size), ..StorageOptions::new(WeightStorage::Int4) };
-    let ways = [("int8", int8), ("int4", int4.clone()), ("int4, blocks of 64", blocked(64))];
+    let channels = StorageOptions { block: None, ..int4.clone() };
+    let ways = [("int8", &int8), ("int4, a scale a channel", &channels), ("int4", &int4)];
     let fp32 = bench.read(Form::Fp32)?;
     bench.row(Form::Fp32, "fp32", &fp32, &fp32, "")?;
-    for (name, options) in &ways {
+    for (name, options) in ways {
         bench.stored(Form::Fp32, name, &fp32, options)?;
     }
     let u8s8 = bench.read(Form::U8s8)?;
