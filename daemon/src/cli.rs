@@ -81,6 +81,7 @@ pub(crate) struct Global {
 }
 
 #[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a process")]
 enum Verb {
     /// Run the service
     Run,

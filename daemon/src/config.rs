@@ -137,6 +137,21 @@ pub struct Inference {
     pub library: Option<PathBuf>,
     /// The detector's manifest. Default `nanodet-g-416`.
     pub model: String,
+    /// How TensorRT runs models.
+    pub tensorrt: TensorRt,
+}
+
+/// How TensorRT runs models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorRt {
+    /// May compute in 16-bit floats. Default true.
+    pub fp16: bool,
+    /// May compute in int8. Default true.
+    pub int8: bool,
+    /// Keep built engines in the state folder. Default true.
+    pub cache: bool,
+    /// Scratch memory of a build, in MiB, 1..=65536. Default: what TensorRT takes.
+    pub workspace_mib: Option<usize>,
 }
 
 /// Where events go.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod counters;
 pub mod events_eval;
 pub mod exit;
+pub mod frames;
 pub mod infer;
 pub mod logging;
 pub mod node;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use vedette_core::{Clock, EndedBy};
 use vedette_ingest::Descriptions;
-use vedette_models::{Detector, Manifest, Runtime};
+use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
@@ -27,10 +27,13 @@ use crate::share::{Share, onnxruntime_folders};
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, RunningSink, SinkDeps};
 use crate::time_sync;
-use crate::wire::{NodeStatus, ProviderShare, Stats};
+use crate::wire::{NodeStatus, Stamp, Stats};
 
 pub use error::StartError;
 use translate::{detector_options, model_stats, mqtt_config, provider_shares, stamp, stats_of};
+
+/// The folder of the state in which `model import` puts models.
+pub(crate) const OWN_MODELS: &str = "models";
 
 /// Where things are on this host, and the clock.
 #[derive(Clone)]
@@ -43,6 +46,13 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// Port of the embedded broker on 127.0.0.1; 0 picks a free one.
     pub embedded_port: u16,
+}
+
+impl Host {
+    /// Where manifests are looked for: the user's own models before those that came with the program.
+    pub fn models(&self) -> Vec<PathBuf> {
+        vec![self.state.join(OWN_MODELS), self.share.manifests()]
+    }
 }
 
 /// A node at work.
@@ -58,7 +68,9 @@ pub struct Node {
     runtime: tokio::runtime::Runtime,
     wall_ok: Arc<AtomicBool>,
     since: jiff::Timestamp,
-    providers: Vec<ProviderShare>,
+    model: String,
+    serving: Serving,
+    served: Served,
     published: (usize, usize),
 }
 
@@ -76,7 +88,7 @@ impl Kept {
     fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
         let sinks: Vec<_> = config.brokers.keys().cloned().collect();
         let embedded = embedded_for(config, host, None)?;
-        let outbox = MemoryOutbox::open(&host.state, stamp(config, detector), &sinks, &*host.clock)?;
+        let outbox = MemoryOutbox::open(&host.state, stamp_of(config, detector), &sinks, &*host.clock)?;
         Ok(Self {
             outbox: Arc::new(outbox),
             latest: Arc::new(Latest::default()),
@@ -90,7 +102,7 @@ impl Kept {
     /// more, topics of cameras and rules that are gone are cleared.
     fn adapt(&mut self, config: &Config, host: &Host, detector: &Detector) -> Result<(), StartError> {
         self.embedded = embedded_for(config, host, self.embedded.take())?;
-        self.outbox.restamp(stamp(config, detector));
+        self.outbox.restamp(stamp_of(config, detector));
         for gone in self.config.brokers.keys().filter(|id| !config.brokers.contains_key(*id)) {
             self.outbox.detach(gone);
         }
@@ -119,6 +131,11 @@ impl Kept {
     }
 }
 
+/// As [`stamp`], of what serves now.
+fn stamp_of(config: &Config, detector: &Detector) -> Stamp {
+    stamp(config, detector.name(), &detector.serving().now())
+}
+
 /// The broker in this process, where the configuration wants it.
 fn embedded_for(
     config: &Config,
@@ -138,14 +155,22 @@ fn embedded_for(
     }
 }
 
-/// Opens the detector that the configuration names.
+/// Opens the detector that the configuration names, and waits for all that takes minutes: after it, a service starts
+/// on what this has built.
 ///
 /// # Errors
 /// A missing library, an unknown or damaged model, a provider that `strict` asks for and that is not there.
 pub fn open_detector(config: &Config, host: &Host) -> Result<Detector, StartError> {
+    open_detector_building(config, host, false)
+}
+
+/// As [`open_detector`]; in the `background`, where wished, what takes minutes.
+fn open_detector_building(config: &Config, host: &Host, background: bool) -> Result<Detector, StartError> {
     let runtime = Runtime::load(config.inference.library.as_deref(), &runtime_folders())?;
-    let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
-    Ok(Detector::open(runtime, &manifest, &detector_options(config, manifest.labels()))?)
+    let manifest = Manifest::load(&host.models(), &config.inference.model)?;
+    let mut options = detector_options(config, host, manifest.labels());
+    options.tensorrt.background = background;
+    Ok(Detector::open(runtime, &manifest, &options)?)
 }
 
 /// What [`Node::build`] would refuse of a configuration, as far as it can be told without opening anything: `check`
@@ -154,7 +179,7 @@ pub fn open_detector(config: &Config, host: &Host) -> Result<Detector, StartErro
 /// # Errors
 /// An unknown model, classes that it does not know, a pipeline that no description has.
 pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
-    let manifest = Manifest::load(&[host.share.manifests()], &config.inference.model)?;
+    let manifest = Manifest::load(&host.models(), &config.inference.model)?;
     let wrong = config.check_labels(manifest.labels());
     if wrong.has_errors() {
         return Err(StartError::Labels(wrong));
@@ -190,8 +215,8 @@ impl Node {
         vedette_ingest::init()?;
         judge(&config, &host)?;
         let descriptions = Arc::new(Descriptions::load(&[host.share.descriptions()])?);
-        let detector = open_detector(&config, &host)?;
-        let providers = provider_shares(&detector);
+        let detector = open_detector_building(&config, &host, true)?;
+        let (model, serving) = (detector.name().to_owned(), detector.serving());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("sockets")
@@ -220,7 +245,9 @@ impl Node {
             embedded,
             runtime,
             wall_ok: Arc::new(AtomicBool::new(time_sync::is_synchronised())),
-            providers,
+            model,
+            served: serving.now(),
+            serving,
             published: (0, 0),
         };
         if let Err(error) = node.start_all(descriptions) {
@@ -283,11 +310,17 @@ impl Node {
         self.cameras.iter().filter(|c| c.snapshot().state == CameraState::Live).count()
     }
 
-    /// Once a second: what is retained about the node, and whether the wall clock is good.
+    /// Once a second: what is retained about the node, what events say of the model, and whether the wall clock is
+    /// good.
     pub fn tick(&mut self) {
         self.wall_ok.store(time_sync::is_synchronised(), Relaxed);
-        let now = (self.cameras.len(), self.cameras_up());
-        if now != self.published {
+        let (served, now) = (self.serving.now(), (self.cameras.len(), self.cameras_up()));
+        let changed = served != self.served;
+        if changed {
+            self.outbox.restamp(stamp(&self.config, &self.model, &served));
+            self.served = served;
+        }
+        if changed || now != self.published {
             self.publish_status("online");
         }
     }
@@ -317,7 +350,7 @@ impl Node {
             since: self.since,
             cameras,
             cameras_up,
-            providers: self.providers.clone(),
+            providers: provider_shares(&self.model, &self.served),
         });
     }
 

@@ -11,6 +11,8 @@ use crate::network::{ModelError, Network, NetworkOptions, expect_role};
 use crate::profile::ProviderReport;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
+use crate::tensorrt::TensorRtOptions;
+use crate::upgrade::Serving;
 
 /// At most so many boxes a frame: as COCO counts, and more than any scene needs.
 const MOST_BOXES: usize = 100;
@@ -24,6 +26,8 @@ pub struct DetectorOptions {
     pub threads: usize,
     /// Makes a provider that cannot be had, or runs nothing, an error; default off.
     pub strict: bool,
+    /// Of TensorRT, where it is wished.
+    pub tensorrt: TensorRtOptions,
     /// Which classes are reported; default all.
     pub classes: Option<Vec<Class>>,
     /// Scores from here on are reported; default 0.10.
@@ -35,7 +39,8 @@ pub struct DetectorOptions {
 impl Default for DetectorOptions {
     fn default() -> Self {
         let providers = vec![Provider::Cpu];
-        Self { providers, threads: 1, strict: false, classes: None, min_score: 0.10, nms_iou: 0.6 }
+        let tensorrt = TensorRtOptions::default();
+        Self { providers, threads: 1, strict: false, tensorrt, classes: None, min_score: 0.10, nms_iou: 0.6 }
     }
 }
 
@@ -56,8 +61,10 @@ impl Detector {
     ) -> Result<Self, ModelError> {
         expect_role(manifest, Role::Detector)?;
         let classes = allowed(manifest, options.classes.as_deref())?;
-        let DetectorOptions { providers, threads, strict, min_score, nms_iou, .. } = options.clone();
-        let network = Network::open(runtime, manifest, &NetworkOptions { providers, threads, strict })?;
+        let DetectorOptions { providers, threads, strict, tensorrt, min_score, nms_iou, .. } =
+            options.clone();
+        let options = NetworkOptions { providers, threads, strict, tensorrt };
+        let network = Network::open(runtime, manifest, &options)?;
         Ok(Self { network, keep: Keep { min_score, classes, nms_iou, limit: MOST_BOXES } })
     }
 
@@ -67,15 +74,10 @@ impl Detector {
         self.detect_keeping(frame, view, &keep)
     }
 
-    /// The same with every class and another threshold: for evaluation.
-    pub(crate) fn detect_all(
-        &mut self,
-        frame: &Frame,
-        min_score: f32,
-        limit: usize,
-    ) -> Result<Vec<Detection>, ModelError> {
+    /// The same with every class, another threshold and no limit: for evaluation, which counts by class.
+    pub(crate) fn detect_all(&mut self, frame: &Frame, min_score: f32) -> Result<Vec<Detection>, ModelError> {
         let classes = vec![true; self.labels().len()];
-        let keep = Keep { min_score, classes, limit, nms_iou: self.keep.nms_iou };
+        let keep = Keep { min_score, classes, limit: usize::MAX, nms_iou: self.keep.nms_iou };
         self.detect_keeping(frame, View::WHOLE, &keep)
     }
 
@@ -124,6 +126,11 @@ impl Detector {
         self.network.report()
     }
 
+    /// Tells the same also while another thread runs it.
+    pub fn serving(&self) -> Serving {
+        self.network.serving()
+    }
+
     /// The network behind it.
     pub fn network(&mut self) -> &mut Network {
         &mut self.network
@@ -146,4 +153,4 @@ fn allowed(manifest: &Manifest, classes: Option<&[Class]>) -> Result<Vec<bool>, 
 
 #[cfg(test)]
 #[path = "detector_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,10 +1,11 @@
-//! Accuracy of a detector on COCO-style sets, through the product's own pre-processing: a JPEG becomes planes of luma
+//! Accuracy of detectors and pose networks on COCO-style sets, through the product's own pre-processing: a JPEG becomes planes of luma
 //! and chroma as a decoder would leave them, then takes the way of every frame.
 //!
 //! Owns: what `vedette model eval` measures. Does not know: the command line.
 
 mod average_precision;
 mod coco;
+mod keypoints;
 mod picture;
 
 use std::collections::BTreeMap;
@@ -18,12 +19,11 @@ use crate::detector::Detector;
 use crate::network::ModelError;
 use crate::provider::Form;
 
+pub use self::keypoints::{PoseEvaluation, evaluate_pose};
 pub use self::picture::{frame_from_rgb, read_picture};
 
 /// Detections below this are not counted.
 const MIN_SCORE: f32 = 0.01;
-/// Detections counted an image.
-const MOST_BOXES: usize = 100;
 
 /// Images with their boxes; on the command line `IMAGES_DIR:ANNOTATIONS.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl FromStr for CocoSet {
     }
 }
 
-/// How accurate a model is. Average precision: 101 recall points, at most 100 boxes an image, scores from 0.01, crowds
+/// How accurate a model is. Average precision: 101 recall points, at most 100 boxes of a class an image, scores from 0.01, crowds
 /// ignored, mean over the classes that have a box in the set; all sets pooled.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
@@ -99,6 +99,22 @@ pub enum EvalError {
         /// The model.
         model: String,
     },
+    /// A pose network has nothing to be measured against.
+    #[error(
+        "the sets have no person with key points to measure model `{model}` by; give COCO's person_keypoints"
+    )]
+    NoPersons {
+        /// The model.
+        model: String,
+    },
+    /// A pose network of other points than COCO's.
+    #[error("model `{model}` has no label `{point}`: only COCO's 17 key points can be evaluated")]
+    NoPoint {
+        /// The model.
+        model: String,
+        /// The first that is missing.
+        point: &'static str,
+    },
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -118,7 +134,7 @@ pub fn evaluate(
     for (done, picture) in pictures.iter().enumerate() {
         let frame = read_picture(&picture.path)?;
         let size = (frame.width() as f32, frame.height() as f32);
-        let found = detector.detect_all(&frame, MIN_SCORE, MOST_BOXES)?;
+        let found = detector.detect_all(&frame, MIN_SCORE)?;
         let found = found.iter().map(|d| Found { class: d.class.as_str(), score: d.score, bbox: d.bbox });
         scorer.add(found, &picture.truths(size));
         progress(done + 1, pictures.len());

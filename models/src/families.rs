@@ -10,10 +10,14 @@ use vedette_core::registry::{Kind, UnknownKind, find};
 
 mod activation;
 mod candidates;
+mod grid;
 pub mod nms;
 mod shape;
 
-vedette_core::registry! { dyn Family: nanodet, movenet, }
+vedette_core::registry! {
+    dyn Family:
+    nanodet, nanodet_plus, yolox, yolo, yolo_end2end, ssd, detr, movenet, simcc, heatmap, classifier, features,
+}
 
 /// Width and height of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

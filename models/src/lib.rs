@@ -12,6 +12,11 @@ mod detector;
 mod evaluate;
 pub mod families;
 mod features;
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile;
+mod import;
+mod inspect;
 mod manifest;
 mod native;
 mod network;
@@ -21,23 +26,33 @@ mod preprocess;
 mod profile;
 mod provider;
 pub mod quantize;
+mod quiet;
 mod runtime;
 mod session;
 mod tensor;
+mod tensorrt;
 #[cfg(test)]
 mod testing;
+mod upgrade;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
-pub use evaluate::{CocoSet, EvalError, Evaluation, evaluate, frame_from_rgb, read_picture};
+pub use evaluate::{
+    CocoSet, EvalError, Evaluation, PoseEvaluation, evaluate, evaluate_pose, frame_from_rgb, read_picture,
+};
 pub use features::FeatureExtractor;
+pub use import::{Habits, ImportError, ImportOptions, Imported, Staged, import, install, sha256};
+pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use manifest::{
-    Card, ColorOrder, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest, ManifestError,
-    Tables, Upstream,
+    Card, ColorOrder, Draft, DraftForm, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest,
+    ManifestError, Tables, Upstream,
 };
 pub use network::{ModelError, Network, NetworkOptions};
+pub use onnx::check::OnnxError;
 pub use pose::{KeyPoint, PoseEstimator};
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
 pub use provider::{Form, Provider, UnknownName};
 pub use runtime::{Runtime, RuntimeError};
+pub use tensorrt::TensorRtOptions;
+pub use upgrade::{Served, Serving};

@@ -3,6 +3,7 @@
 //! Owns: the format of manifests, finding model files and refusing changed ones. Does not know: sessions, frames.
 
 mod input;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 use vedette_core::{Class, Role};
 
 pub use self::input::{ColorOrder, Element, FormInput, InputSpec, Layout, Tables};
+pub use self::write::{Draft, DraftForm};
 use crate::families::{self, Family};
 use crate::provider::{Form, Provider};
 
@@ -24,6 +26,7 @@ pub struct Manifest {
     folders: Vec<PathBuf>,
     text: Text,
     family: Arc<dyn Family>,
+    table: toml::Table,
     only: Option<Form>,
 }
 
@@ -44,7 +47,7 @@ pub struct FormFile {
 }
 
 /// Where a model comes from.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Package and version.
@@ -89,7 +92,7 @@ pub struct Card {
 }
 
 /// One input and what must come out of it: tells a broken runtime or file from a working one, on any machine.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Golden {
     /// Byte i of the letterboxed picture is the top byte of the 32-bit product i * `multiplier`.
@@ -218,12 +221,22 @@ impl Manifest {
     }
 
     fn read(path: &Path, more: &[PathBuf]) -> Result<Self, ManifestError> {
-        let invalid = |reason: String| ManifestError::Invalid { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path)
             .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path, more)
+    }
+
+    /// A manifest out of its text. `path`: where it stands, which names the model; files are looked for beside it and
+    /// in the folders `more`.
+    ///
+    /// # Errors
+    /// [`ManifestError::Invalid`] with the place in the text.
+    pub fn parse(text: &str, path: &Path, more: &[PathBuf]) -> Result<Self, ManifestError> {
+        let invalid = |reason: String| ManifestError::Invalid { path: path.to_owned(), reason };
         // `toml` ends its messages with a newline.
-        let mut text: Text = toml::from_str(&text).map_err(|e| invalid(e.to_string().trim().to_owned()))?;
-        let family = families::build(std::mem::take(&mut text.family)).map_err(|e| invalid(e.to_string()))?;
+        let mut text: Text = toml::from_str(text).map_err(|e| invalid(e.to_string().trim().to_owned()))?;
+        let table = std::mem::take(&mut text.family);
+        let family = families::build(table.clone()).map_err(|e| invalid(e.to_string()))?;
         text.check(&*family).map_err(invalid)?;
         let parent = path.parent().unwrap_or(Path::new("."));
         let mut folders = vec![parent.to_owned(), parent.join("weights")];
@@ -231,7 +244,7 @@ impl Manifest {
         folders.extend(more.iter().flat_map(|folder| [folder.clone(), folder.join("weights")]));
         folders.extend(std::env::var_os("VEDETTE_DATA").map(|data| PathBuf::from(data).join("models")));
         let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, path: path.to_owned(), folders, text, family: family.into(), only: None })
+        Ok(Self { name, path: path.to_owned(), folders, text, family: family.into(), table, only: None })
     }
 
     /// The name in the configuration: the manifest's file stem.
@@ -351,6 +364,18 @@ impl Manifest {
     /// Whether a form's file is there.
     pub fn has(&self, file: &FormFile) -> bool {
         self.find(&file.file).is_some()
+    }
+
+    /// A form's file, checked against its checksum.
+    ///
+    /// # Errors
+    /// A form that is not listed, a file that is nowhere or another one.
+    pub fn read_form(&self, form: Form) -> Result<Vec<u8>, ManifestError> {
+        let file = self.text.form.get(&form).ok_or_else(|| {
+            let known = self.forms().map(|(f, _)| f.name()).collect::<Vec<_>>().join(", ");
+            ManifestError::NoForm { name: self.name.clone(), form, known }
+        })?;
+        self.bytes(file)
     }
 
     fn find(&self, file: &str) -> Option<PathBuf> {

@@ -9,12 +9,15 @@ use vedette_core::{Class, Frame, Role, View};
 
 use crate::families::{Decoded, InputSize, Keep, Output, ShapeMismatch};
 use crate::manifest::{InputSpec, Manifest, ManifestError};
+use crate::onnx::check::OnnxError;
 use crate::preprocess::{EmptyView, Letterbox, Preprocessor};
-use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS};
+use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS, Registration};
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 use crate::session::{self, Opened, Wish};
 use crate::tensor::{InputTensor, element_type};
+use crate::tensorrt::TensorRtOptions;
+use crate::upgrade::{Served, Serving, Upgrade};
 
 /// How a network shall be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,11 +28,14 @@ pub struct NetworkOptions {
     pub threads: usize,
     /// Makes a provider that cannot be had, or runs nothing, an error; default off.
     pub strict: bool,
+    /// Of TensorRT, where it is wished.
+    pub tensorrt: TensorRtOptions,
 }
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        Self { providers: vec![Provider::Cpu], threads: 1, strict: false }
+        let (providers, tensorrt) = (vec![Provider::Cpu], TensorRtOptions::default());
+        Self { providers, threads: 1, strict: false, tensorrt }
     }
 }
 
@@ -39,6 +45,14 @@ pub enum ModelError {
     /// Its file cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Its file is no model, a damaged one, or one that cannot be used here.
+    #[error("model `{model}`: {error}")]
+    File {
+        /// The model.
+        model: String,
+        /// The file, what is wrong where, and what to do.
+        error: OnnxError,
+    },
     /// ONNX Runtime refuses the file.
     #[error("model `{model}`: ONNX Runtime does not open {file}: {reason}")]
     Load {
@@ -130,19 +144,51 @@ pub struct Network {
     preprocessor: Preprocessor,
     sha256: String,
     report: ProviderReport,
+    serving: Serving,
+    upgrade: Option<Upgrade<Box<Self>>>,
 }
 
 impl Network {
     /// Opens `manifest`'s file for the best provider that can be had, checks its shapes, and measures in a throw-away
-    /// session who runs it (about ten inferences' time).
+    /// session who runs it (about ten inferences' time). An engine that is to be built in the background (see
+    /// [`TensorRtOptions::background`]) takes over later, between two inferences.
     pub fn open(
         runtime: &'static Runtime,
         manifest: &Manifest,
         options: &NetworkOptions,
     ) -> Result<Self, ModelError> {
-        let manifest = manifest.clone();
-        let (providers, threads, strict) = (options.providers.as_slice(), options.threads, options.strict);
-        let wish = Wish { runtime, manifest: &manifest, providers, threads, strict };
+        let wish = wish(runtime, manifest, options);
+        if !session::is_to_be_built(wish) {
+            return Self::open_now(wish);
+        }
+        let mut meanwhile = Self::open_now(Wish { providers: &options.providers[1..], ..wish })?;
+        let (manifest, mut options) = (manifest.clone(), options.clone());
+        let name = manifest.name().to_owned();
+        log::info!(model = name.as_str(); "{name}: TensorRT's engine is being built; {} serves meanwhile",
+            meanwhile.report.provider());
+        meanwhile.report.requested.clone_from(&options.providers);
+        // What is built must be TensorRT's: everything else serves already.
+        (options.strict, options.tensorrt.background) = (true, false);
+        let build = move || match Self::open(runtime, &manifest, &options) {
+            Ok(network) => Ok(Box::new(network)),
+            Err(ModelError::Provider { reason, .. }) => Err(reason),
+            Err(error) => Err(error.to_string()),
+        };
+        let refused = match Upgrade::start("tensorrt-build", build) {
+            Ok(upgrade) => {
+                meanwhile.upgrade = Some(upgrade);
+                "its engine is being built".to_owned()
+            }
+            Err(error) => format!("its engine cannot be built: {error}"),
+        };
+        let refused = Registration { provider: Provider::TensorRt, refused: Some(refused) };
+        meanwhile.report.registrations.insert(0, refused);
+        meanwhile.tell();
+        Ok(meanwhile)
+    }
+
+    fn open_now(wish: Wish<'_>) -> Result<Self, ModelError> {
+        let manifest = wish.manifest.clone();
         let opened = session::open(wish)?;
         let spec = manifest.input_of(opened.form);
         check_input(&manifest, &spec, &opened.session)?;
@@ -152,25 +198,54 @@ impl Network {
         let mut input = InputTensor::new(&spec).map_err(failed)?;
         let shares = measure(wish, &opened, &mut input, &spec);
         let report = ProviderReport {
-            runtime: runtime.version().to_owned(),
+            runtime: wish.runtime.version().to_owned(),
             form: opened.form,
-            requested: options.providers.clone(),
+            requested: wish.providers.to_vec(),
             registrations: opened.registrations,
             shares,
         };
-        judge(&manifest, &report, &opened.providers, options.strict)?;
+        judge(&manifest, &report, &opened.providers, wish.strict)?;
         let preprocessor = Preprocessor::new(spec.width, spec.height, spec.color, spec.pad);
         let Opened { session, sha256, .. } = opened;
-        Ok(Self { session, spec, input, preprocessor, sha256, report, manifest })
+        let serving = Serving::new(Served { sha256: sha256.clone(), report: report.clone() });
+        Ok(Self { session, spec, input, preprocessor, sha256, report, manifest, serving, upgrade: None })
+    }
+
+    /// Lets what was built meanwhile take over. Only before an input is filled: that of the other has another form.
+    fn take_over(&mut self) {
+        let Some(built) = self.upgrade.as_mut().and_then(Upgrade::poll) else { return };
+        self.upgrade = None;
+        let model = self.name();
+        match built {
+            Ok(better) => {
+                log::info!(model = model; "{model}: {} takes over from {}", better.report.provider(),
+                    self.report.provider());
+                *self = Self { serving: self.serving.clone(), ..*better };
+            }
+            Err(reason) => {
+                log::warn!(model = model; "{model}: provider tensorrt is not used: {reason}");
+                let found = self.report.registrations.iter_mut().find(|r| r.provider == Provider::TensorRt);
+                if let Some(registration) = found {
+                    registration.refused = Some(reason);
+                }
+            }
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.serving.set(Served { sha256: self.sha256.clone(), report: self.report.clone() });
     }
 
     /// Fills the input with a view of a frame, and says where the picture lies in it.
     pub fn look(&mut self, frame: &Frame, view: View) -> Result<Letterbox, ModelError> {
+        self.take_over();
         Ok(self.input.look(&mut self.preprocessor, frame, view)?)
     }
 
     /// Fills the input with a picture letterboxed already: `[height, width, 3]` bytes in the manifest's order.
     pub fn write(&mut self, pixels: &[u8]) {
+        self.take_over();
         self.input.write(pixels);
     }
 
@@ -205,7 +280,7 @@ impl Network {
 
     /// The mean of each output on the golden input of this `multiplier`: what a manifest's `[golden]` states.
     pub fn golden_means(&mut self, multiplier: u32) -> Result<Vec<(String, f64)>, ModelError> {
-        self.input.write(&golden_pixels(&self.spec, multiplier));
+        self.write(&golden_pixels(&self.spec, multiplier));
         self.run(|_, outputs| Ok(outputs.iter().map(|o| (o.name.to_owned(), mean(o.data))).collect()))
     }
 
@@ -255,6 +330,16 @@ impl Network {
     pub fn report(&self) -> &ProviderReport {
         &self.report
     }
+
+    /// Tells the same also while another thread runs it.
+    pub fn serving(&self) -> Serving {
+        self.serving.clone()
+    }
+}
+
+fn wish<'a>(runtime: &'static Runtime, manifest: &'a Manifest, options: &'a NetworkOptions) -> Wish<'a> {
+    let NetworkOptions { providers, threads, strict, tensorrt } = options;
+    Wish { runtime, manifest, providers, threads: *threads, strict: *strict, tensorrt }
 }
 
 /// For families that know no boxes.
@@ -366,3 +451,7 @@ fn judge(
     log::warn!(model = model, provider = first.name(); "{model}: provider {first}: {reason}");
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;

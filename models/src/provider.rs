@@ -5,10 +5,13 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::str::FromStr;
 
 use ort::ep;
 use ort::session::builder::SessionBuilder;
+
+use crate::tensorrt::TensorRtOptions;
 
 /// Who may run a model; in configuration by these names, in order of wish.
 #[derive(
@@ -50,6 +53,16 @@ pub enum Form {
     U8s8,
     /// int8 activations, symmetric, int8 weights: for XNNPACK and TensorRT, slower than fp32 on the CPU provider.
     S8s8,
+}
+
+/// What registering a provider may need to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    /// Threads of one inference.
+    pub threads: usize,
+    pub tensorrt: &'a TensorRtOptions,
+    /// Where TensorRT keeps this model's engines.
+    pub engines: Option<&'a Path>,
 }
 
 /// A name that no provider or form has.
@@ -108,17 +121,44 @@ impl Provider {
     }
 
     /// Registers it on a session to be built. The error is ONNX Runtime's reason, one line.
-    pub(crate) fn register(self, builder: &mut SessionBuilder, threads: usize) -> Result<(), String> {
-        let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+    pub(crate) fn register(self, builder: &mut SessionBuilder, settings: Settings<'_>) -> Result<(), String> {
         let dispatch = match self {
-            Self::TensorRt => ep::TensorRT::default().with_int8(true).with_fp16(true).build(),
+            Self::TensorRt => settings.tensorrt.provider(settings.engines).build(),
             Self::Cuda => ep::CUDA::default().build(),
-            Self::OpenVino => ep::OpenVINO::default().with_num_threads(threads.get()).build(),
-            Self::Xnnpack => ep::XNNPACK::default().with_intra_op_num_threads(threads).build(),
+            Self::OpenVino => ep::OpenVINO::default().with_num_threads(settings.threads.max(1)).build(),
+            Self::Xnnpack => ep::XNNPACK::default().with_intra_op_num_threads(NonZeroUsize::MIN).build(),
             // Always registered, last.
             Self::Cpu => return Ok(()),
         };
-        dispatch.register(builder).map_err(|e| e.to_string().trim().replace('\n', " "))
+        dispatch.register(builder).map_err(|e| self.explain(e.to_string().trim().replace('\n', " ")))
+    }
+
+    /// ONNX Runtime's reason, with what to do about it where that is not evident.
+    fn explain(self, reason: String) -> String {
+        match self {
+            Self::OpenVino => format!(
+                "{reason} (an ONNX Runtime built with OpenVINO is needed: this program drives it at level api-21, \
+                 which has no plug-in providers)"
+            ),
+            Self::Xnnpack => format!(
+                "{reason} (an ONNX Runtime built with XNNPACK is needed: Debian 13's libonnxruntime1.21 is one)"
+            ),
+            Self::TensorRt | Self::Cuda | Self::Cpu => reason,
+        }
+    }
+
+    /// Threads of a session in which these providers run, where `wished` were asked for: one with XNNPACK. Its own
+    /// pool spins while it waits, and so do its threads and the session's against each other: on busy cores two
+    /// threads gave a fifth of the frames for 17 times the processor time of one.
+    pub(crate) fn session_threads(providers: &[Self], wished: usize) -> usize {
+        if providers.contains(&Self::Xnnpack) { 1 } else { wished.max(1) }
+    }
+
+    /// Configuration entries of a session in which these providers run. XNNPACK's S8S8 leaves the graph's seams to the
+    /// CPU provider, which takes int8 pairs whole only if told so: 29.5 ms instead of 39.6 for NanoDet-g (x86, one
+    /// thread). Where the CPU provider runs the convolutions too it costs 5 times, so nowhere else.
+    pub(crate) fn session_entries(providers: &[Self]) -> &'static [(&'static str, &'static str)] {
+        if providers.contains(&Self::Xnnpack) { &[("session.qdqisint8allowed", "1")] } else { &[] }
     }
 }
 
@@ -178,6 +218,22 @@ mod tests {
         }
         let error = "gpu".parse::<Provider>().unwrap_err();
         assert_eq!(error.to_string(), "no provider `gpu`; there are: tensorrt, cuda, openvino, xnnpack, cpu");
+    }
+
+    #[test]
+    fn a_session_with_xnnpack_has_one_thread() {
+        use Provider::{Cpu, Cuda, Xnnpack};
+        assert_eq!(Provider::session_threads(&[Cuda, Xnnpack], 4), 1);
+        assert_eq!(Provider::session_threads(&[Cpu], 4), 4);
+        assert_eq!(Provider::session_threads(&[], 0), 1);
+    }
+
+    #[test]
+    fn only_a_session_with_xnnpack_lets_the_cpu_provider_take_int8_pairs() {
+        assert_eq!(Provider::session_entries(&[Provider::Xnnpack]), [("session.qdqisint8allowed", "1")]);
+        for other in [Provider::TensorRt, Provider::Cuda, Provider::OpenVino, Provider::Cpu] {
+            assert!(Provider::session_entries(&[other]).is_empty(), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! same bytes.
 
 mod calibrate;
+mod input;
 mod measure;
 mod plan;
 mod range;
@@ -22,12 +23,14 @@ use prost::Message;
 
 pub use self::range::RangeMethod;
 pub use self::stem::StemInput;
+pub use self::storage::{StorageOptions, WeightStorage};
 
 use self::measure::{Reference, layers, lowest, mix};
 use self::plan::{Fate, operands, plan};
 use self::range::Histogram;
 use self::runner::Feed;
 use self::write::{Ranges, write};
+use crate::onnx::check::OnnxError;
 use crate::onnx::{GraphProto, ModelProto, TensorProto};
 use crate::provider::Form;
 use crate::runtime::Runtime;
@@ -115,6 +118,8 @@ pub struct QuantizeOptions {
     pub target_snr_db: Option<f64>,
     /// Nodes (by name, or by an output's name) that stay in fp32.
     pub keep_fp32: Vec<String>,
+    /// How the int8 layers' weights are kept in the file.
+    pub weights: WeightStorage,
 }
 
 impl Default for QuantizeOptions {
@@ -126,6 +131,7 @@ impl Default for QuantizeOptions {
             max_fp32_layers: 0,
             target_snr_db: None,
             keep_fp32: Vec::new(),
+            weights: WeightStorage::Int8,
         }
     }
 }
@@ -197,7 +203,10 @@ pub struct Quantized {
 /// Why a model was not quantised.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
-    /// The file cannot be read.
+    /// The file is no model, a damaged one, or one that cannot be used here.
+    #[error(transparent)]
+    File(#[from] OnnxError),
+    /// A constant cannot be read.
     #[error("this is no ONNX file that can be read: {0}")]
     NotOnnx(String),
     /// A part of the model that cannot be handled.
@@ -375,8 +384,12 @@ impl Work<'_> {
         }
         let stem = if self.options.stem { stem::cut(&mut written, self.input)? } else { None };
         let feed = stem.as_ref().map_or(self.reference.feed, |stem| Feed::Stem(stem, self.input));
-        let outputs = self.reference.snr(&written.model, feed, usize::MAX)?;
-        let bytes = finish(written.model, form).encode_to_vec();
+        let model = match self.options.weights {
+            WeightStorage::Int8 => written.model,
+            storage => storage::store_weights(&written.model, &StorageOptions::new(storage))?.0,
+        };
+        let outputs = self.reference.snr(&storage::expanded(&model)?, feed, usize::MAX)?;
+        let bytes = finish(model, form).encode_to_vec();
         Ok(QuantizedForm { form, bytes, range, stem, snr_db: lowest(&outputs), outputs, layers })
     }
 }

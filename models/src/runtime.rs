@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use crate::native;
+use crate::{native, quiet};
 
 /// The oldest ONNX Runtime (minor version) that this build can drive: level `api-21`, which Debian 13 ships.
 const OLDEST_MINOR: u32 = 21;
 /// From this minor version on, the vendor's builds report usage unless `ORT_DISABLE_TELEMETRY` is set.
 const REPORTING_MINOR: u32 = 29;
+/// The minor version that Debian 13 ships, which links its ONNX schemas twice.
+const NOISY_MINOR: u32 = 21;
 /// The version the product is tested with; named in remedies.
 const TESTED: &str = "1.28.0";
 /// What the system's loader is asked for when no folder has a library.
@@ -89,6 +91,21 @@ impl Runtime {
         &self.library
     }
 
+    /// Opens a session by `open`. What Debian's 1.21 writes to stderr with a process's first one, 567 lines about
+    /// schemas registered twice, is kept from it; see [`quiet`].
+    pub(crate) fn first_session<T>(&self, open: impl FnOnce() -> T) -> T {
+        static BEFORE: Mutex<bool> = Mutex::new(false);
+        if minor(&self.version) != Some(NOISY_MINOR) {
+            return open();
+        }
+        let mut opened = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *opened, true) {
+            drop(opened);
+            return open();
+        }
+        quiet::without_lines(is_schema_noise, open)
+    }
+
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -140,6 +157,11 @@ impl Runtime {
         log::info!(library:% = library.display(); "ONNX Runtime {version}");
         Ok(Self { environment, version, library })
     }
+}
+
+/// The harmless complaint of a library in which the ONNX schemas are linked twice, and the empty line behind each.
+fn is_schema_noise(line: &str) -> bool {
+    line.trim().is_empty() || (line.starts_with("Schema error: ") && line.contains("already registered"))
 }
 
 /// All at debug level: what matters comes back as an error too, and is logged once by whoever decides.
@@ -256,6 +278,15 @@ mod tests {
     fn a_library_that_is_something_else_is_told_apart() {
         let error = native::version(Path::new("libc.so.6")).unwrap_err();
         assert_eq!(error, "is no ONNX Runtime (exports no OrtGetApiBase)");
+    }
+
+    #[test]
+    fn only_the_complaint_about_schemas_is_noise() {
+        let twice = "Schema error: Trying to register schema with name Relu ... but it is already registered from file";
+        assert!(is_schema_noise(twice) && is_schema_noise("\n"));
+        assert!(
+            !is_schema_noise("terminate called: already registered") && !is_schema_noise("Schema error: bad")
+        );
     }
 
     #[test]

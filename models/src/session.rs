@@ -2,16 +2,19 @@
 //!
 //! Owns: the order of wish and its fall-back. Does not know: frames, boxes, who really runs what (`profile.rs`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::manifest::{FormFile, Manifest};
 use crate::network::ModelError;
+use crate::onnx::check;
 use crate::profile::Registration;
-use crate::provider::{Form, Provider};
+use crate::provider::{Form, Provider, Settings};
+use crate::quantize::storage;
 use crate::runtime::Runtime;
+use crate::tensorrt::{Build, Engines, TensorRtOptions};
 
 /// What [`open`] is asked for.
 #[derive(Clone, Copy)]
@@ -21,6 +24,34 @@ pub(crate) struct Wish<'a> {
     pub providers: &'a [Provider],
     pub threads: usize,
     pub strict: bool,
+    pub tensorrt: &'a TensorRtOptions,
+}
+
+impl Wish<'_> {
+    fn settings<'a>(&'a self, engines: Option<&'a Path>) -> Settings<'a> {
+        Settings { threads: self.threads, tensorrt: self.tensorrt, engines }
+    }
+
+    /// Why a provider does not even register, where it does not.
+    fn registers(&self, provider: Provider) -> Result<(), String> {
+        let mut builder = Session::builder(self.runtime.environment()).map_err(|e| one_line(&e))?;
+        provider.register(&mut builder, self.settings(None))
+    }
+
+    /// The kept engines of this file, or where they would be. Only for a TensorRT that registers.
+    fn engines(&self, file: &FormFile) -> Option<Engines> {
+        self.tensorrt.engines(self.runtime.version(), &file.sha256)
+    }
+}
+
+/// Whether opening would take the minutes that TensorRT needs to build its engines, and may be done meanwhile.
+pub(crate) fn is_to_be_built(wish: Wish<'_>) -> bool {
+    let wished =
+        wish.tensorrt.background && !wish.strict && wish.providers.first() == Some(&Provider::TensorRt);
+    let form = wish.manifest.form(Provider::TensorRt).filter(|(_, file)| wish.manifest.has(file));
+    let Some((_, file)) = form.filter(|_| wished) else { return false };
+    wish.registers(Provider::TensorRt).is_ok()
+        && !wish.engines(file).is_some_and(|engines| engines.are_kept())
 }
 
 /// A session with how it came about.
@@ -32,6 +63,8 @@ pub(crate) struct Opened {
     /// Those that the session was built with, in order; the CPU provider is always behind them.
     pub providers: Vec<Provider>,
     pub registrations: Vec<Registration>,
+    /// Where TensorRT keeps its engines.
+    pub engines: Option<PathBuf>,
 }
 
 /// Opens the model's file for the first provider of the wish that takes it. Each that does not is logged once and the
@@ -39,6 +72,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
     let mut registrations = Vec::new();
     let mut refuse = |provider: Provider, reason: String| {
+        let reason = with_refusal(wish, provider, reason);
         if wish.strict {
             let model = wish.manifest.name().to_owned();
             return Err(ModelError::Provider { model, provider, reason });
@@ -61,15 +95,20 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
         if provider == Provider::Cpu {
             break;
         }
-        let bytes = match wish.manifest.bytes(file) {
+        let bytes = match checked(wish.manifest, file) {
             Ok(bytes) => bytes,
             Err(error) => {
                 refuse(provider, error.to_string())?;
                 continue;
             }
         };
-        match with(wish, &wish.providers[at..], form, &bytes) {
-            Ok((session, joined)) => return Ok(finish(session, joined, form, file, bytes, registrations)),
+        let room = if provider == Provider::TensorRt { Room::of(wish, file) } else { Room::None };
+        match with(wish, &wish.providers[at..], (form, &bytes), room.folder()) {
+            Ok((session, joined)) => {
+                let mut opened = finish(session, joined, form, file, bytes, registrations);
+                opened.engines = room.keep();
+                return Ok(opened);
+            }
             Err(reason) => refuse(provider, reason)?,
         }
     }
@@ -78,14 +117,76 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
         let reason = "the manifest lists no form that it runs well".to_owned();
         ModelError::Provider { model, provider: Provider::Cpu, reason }
     })?;
-    let bytes = wish.manifest.bytes(file)?;
+    let bytes = checked(wish.manifest, file)?;
     let model = wish.manifest.name();
-    let session = build(wish, &bytes, None, |_| Ok(())).map_err(|reason| ModelError::Load {
+    let cpu = |_: &mut SessionBuilder| Ok(vec![Provider::Cpu]);
+    let (session, providers) = build(wish, &bytes, None, cpu).map_err(|reason| ModelError::Load {
         model: model.to_owned(),
         file: file.file.clone(),
         reason,
     })?;
-    Ok(finish(session, vec![Provider::Cpu], form, file, bytes, registrations))
+    Ok(finish(session, providers, form, file, bytes, registrations))
+}
+
+/// `reason`, behind the provider's own one where it does not even register: no other file would help then.
+fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
+    match wish.registers(provider) {
+        Err(refusal) if refusal != reason => format!("{refusal}; besides, {reason}"),
+        _ => reason,
+    }
+}
+
+/// A form's bytes, their structure checked: some damage makes ONNX Runtime end the process or take all memory instead
+/// of answering. Milliseconds.
+fn checked(manifest: &Manifest, file: &FormFile) -> Result<Vec<u8>, ModelError> {
+    let bytes = manifest.bytes(file)?;
+    check::read(&bytes, &file.file)
+        .map_err(|error| ModelError::File { model: manifest.name().to_owned(), error })?;
+    Ok(bytes)
+}
+
+/// Where the engines of a session to be opened are read from, or written to.
+enum Room {
+    None,
+    Kept(Engines),
+    New(Build),
+}
+
+impl Room {
+    /// Waits for another build of this process. Without room the engines are built and not kept.
+    fn of(wish: Wish<'_>, file: &FormFile) -> Self {
+        if wish.registers(Provider::TensorRt).is_err() {
+            return Self::None;
+        }
+        let Some(engines) = wish.engines(file) else { return Self::None };
+        match engines.build() {
+            Ok(Some(build)) => Self::New(build),
+            Ok(None) => Self::Kept(engines),
+            Err(error) => {
+                log::warn!("TensorRT's engines are not kept: {}: {error}", engines.folder().display());
+                Self::None
+            }
+        }
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::None => None,
+            Self::Kept(engines) => Some(engines.folder()),
+            Self::New(build) => Some(build.making()),
+        }
+    }
+
+    /// Once the session is there: where its engines are from now on.
+    fn keep(self) -> Option<PathBuf> {
+        match self {
+            Self::None => None,
+            Self::Kept(engines) => Some(engines.folder().to_owned()),
+            Self::New(build) => {
+                build.keep().inspect_err(|error| log::warn!("TensorRT's engines are not kept: {error}")).ok()
+            }
+        }
+    }
 }
 
 fn finish(
@@ -97,52 +198,51 @@ fn finish(
     mut registrations: Vec<Registration>,
 ) -> Opened {
     registrations.extend(providers.iter().map(|&provider| Registration { provider, refused: None }));
-    Opened { session, form, sha256: file.sha256.clone(), bytes, providers, registrations }
+    let sha256 = file.sha256.clone();
+    Opened { session, form, sha256, bytes, providers, registrations, engines: None }
 }
 
 /// A session with the first of `providers`, and those of the others that take the same form and register.
 fn with(
     wish: Wish<'_>,
     providers: &[Provider],
-    form: Form,
-    bytes: &[u8],
+    (form, bytes): (Form, &[u8]),
+    engines: Option<&Path>,
 ) -> Result<(Session, Vec<Provider>), String> {
-    let mut joined = Vec::new();
-    let session = build(wish, bytes, None, |builder| {
-        for &provider in providers {
-            let first = joined.is_empty();
-            if !first && wish.manifest.form(provider).map(|(f, _)| f) != Some(form) {
-                continue;
-            }
-            match provider.register(builder, wish.threads) {
+    let same_form = |provider: &Provider| wish.manifest.form(*provider).map(|(f, _)| f) == Some(form);
+    build(wish, bytes, None, |builder| {
+        let mut joined = Vec::new();
+        for provider in providers.iter().copied().filter(same_form) {
+            match provider.register(builder, wish.settings(engines)) {
                 Ok(()) => joined.push(provider),
-                Err(reason) if first => return Err(reason),
+                Err(reason) if joined.is_empty() => return Err(reason),
                 Err(reason) => log::info!(provider = provider.name(); "{provider} does not join: {reason}"),
             }
         }
-        Ok(())
-    })?;
-    Ok((session, joined))
+        Ok(joined)
+    })
 }
 
 /// The same session again, writing a profile to files that begin with `profile`.
 pub(crate) fn profiled(wish: Wish<'_>, opened: &Opened, profile: &Path) -> Result<Session, String> {
-    build(wish, &opened.bytes, Some(profile), |builder| {
-        opened.providers.iter().try_for_each(|provider| provider.register(builder, wish.threads))
-    })
+    let (session, _) = build(wish, &opened.bytes, Some(profile), |builder| {
+        let settings = wish.settings(opened.engines.as_deref());
+        opened.providers.iter().try_for_each(|provider| provider.register(builder, settings))?;
+        Ok(opened.providers.clone())
+    })?;
+    Ok(session)
 }
 
-/// Intra-op threads as wished, spinning off (it costs 2.5 to 7 times the CPU at camera rates), all optimisations
-/// (without them int8 runs 5 times slower).
+/// A session with those that `register` says it has registered. All optimisations (without them int8 runs 5 times
+/// slower), spinning off (it costs 2.5 to 7 times the CPU at camera rates), and what these providers want besides.
 fn build(
     wish: Wish<'_>,
     bytes: &[u8],
     profile: Option<&Path>,
-    register: impl FnOnce(&mut SessionBuilder) -> Result<(), String>,
-) -> Result<Session, String> {
+    register: impl FnOnce(&mut SessionBuilder) -> Result<Vec<Provider>, String>,
+) -> Result<(Session, Vec<Provider>), String> {
     let prepare = || -> ort::Result<SessionBuilder> {
         let builder = Session::builder(wish.runtime.environment())?
-            .with_intra_threads(wish.threads.max(1))?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
@@ -153,8 +253,23 @@ fn build(
             None => Ok(builder),
         }
     };
-    let reason = |error: ort::Error| error.to_string().trim().replace('\n', " ");
-    let mut builder = prepare().map_err(reason)?;
-    register(&mut builder)?;
-    builder.commit_from_memory(bytes).map_err(reason)
+    let mut builder = prepare().map_err(|e| one_line(&e))?;
+    let registered = register(&mut builder)?;
+    let settle = |builder: SessionBuilder| -> ort::Result<SessionBuilder> {
+        let threads = Provider::session_threads(&registered, wish.threads);
+        let mut builder = builder.with_intra_threads(threads)?;
+        for (key, value) in Provider::session_entries(&registered) {
+            builder = builder.with_config_entry(key, value)?;
+        }
+        Ok(builder)
+    };
+    let mut builder = settle(builder).map_err(|e| one_line(&e))?;
+    let bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
+    let session =
+        wish.runtime.first_session(|| builder.commit_from_memory(&bytes)).map_err(|e| one_line(&e))?;
+    Ok((session, registered))
+}
+
+fn one_line(error: &ort::Error) -> String {
+    error.to_string().trim().replace('\n', " ")
 }

@@ -293,6 +293,7 @@ fn retained_values_are_there_for_a_late_subscriber() {
         since,
         rss_bytes: 1,
         cameras: BTreeMap::new(),
+        models: BTreeMap::new(),
         sinks: BTreeMap::new(),
     });
     let sink = rig.sink(rig.config(broker.port()));

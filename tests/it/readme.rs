@@ -21,6 +21,7 @@ fn table(schema: &Value) -> String {
     let places = [
         ("node", of("/$defs/Node")),
         ("inference", of("/$defs/Inference")),
+        ("inference.tensorrt", of("/$defs/TensorRt")),
         ("broker.NAME", of("/$defs/Broker")),
         ("camera.NAME", of("/$defs/Camera")),
     ];

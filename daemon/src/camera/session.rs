@@ -103,7 +103,7 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
 }
 
 /// What ingest needs to know of a camera.
-fn source(config: &config::Camera) -> SourceConfig {
+pub(crate) fn source(config: &config::Camera) -> SourceConfig {
     SourceConfig {
         camera: config.id.clone(),
         url: config.url.clone(),

@@ -175,7 +175,7 @@ fn providers(detector: &Detector, findings: &mut Findings) {
     let report = detector.report();
     for r in report.registrations.iter().filter(|r| r.refused.is_some()) {
         let why = r.refused.as_deref().unwrap_or_default();
-        findings.push(warning("provider", format!("{} refused: {why}", r.provider)));
+        findings.push(warning("provider", format!("{} is not used: {why}", r.provider)));
     }
     for s in &report.shares {
         let text = format!(

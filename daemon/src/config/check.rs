@@ -15,9 +15,9 @@ use vedette_core::{Name, NameError};
 
 use super::diagnostic::Diagnostic;
 use super::layer::{KeyPath, Origin, Part, Sources};
-use super::raw::{Raw, RawInference, RawNode};
+use super::raw::{Raw, RawInference, RawNode, RawTensorRt};
 use super::words::{hint, nearest};
-use super::{Broker, Camera, Inference, Node, Options};
+use super::{Broker, Camera, Inference, Node, Options, TensorRt};
 
 /// What the checks make of the merged configuration. Incomplete where `Check` holds errors.
 pub(super) struct Checked {
@@ -141,7 +141,7 @@ fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
 }
 
 fn inference(check: &mut Check<'_>, raw: RawInference, options: &Options) -> Inference {
-    let RawInference { providers, threads, strict, library, model } = raw;
+    let RawInference { providers, threads, strict, library, model, tensorrt } = raw;
     if providers.is_empty() {
         check.value_error(&["inference", "providers"], "is empty: name at least `cpu`");
     }
@@ -153,7 +153,13 @@ fn inference(check: &mut Check<'_>, raw: RawInference, options: &Options) -> Inf
     }
     let library = library.map(|path| options.config_dir.join(path));
     let providers = providers.into_iter().map(|p| p.name().to_owned()).collect();
-    Inference { providers, threads, strict, library, model }
+    let RawTensorRt { fp16, int8, cache, workspace_mib } = tensorrt;
+    if let Some(mib) = workspace_mib.filter(|mib| !(1..=65_536).contains(mib)) {
+        let path = ["inference", "tensorrt", "workspace_mib"];
+        check.value_error(&path, format!("{mib} is not within 1 to 65536"));
+    }
+    let tensorrt = TensorRt { fp16, int8, cache, workspace_mib };
+    Inference { providers, threads, strict, library, model, tensorrt }
 }
 
 /// A login for something that no other file defines is a mistake, not a new camera; gives those.

@@ -57,6 +57,8 @@ pub(super) struct RawInference {
     pub(super) library: Option<PathBuf>,
     /// The detector: the stem of a file in `models/manifests`.
     pub(super) model: String,
+    /// TensorRT, where `providers` begins with it: `[inference.tensorrt]`.
+    pub(super) tensorrt: RawTensorRt,
 }
 
 impl Default for RawInference {
@@ -67,7 +69,30 @@ impl Default for RawInference {
             strict: false,
             library: None,
             model: "nanodet-g-416".to_owned(),
+            tensorrt: RawTensorRt::default(),
         }
+    }
+}
+
+/// How TensorRT runs models.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "TensorRt")]
+pub(super) struct RawTensorRt {
+    /// May compute in 16-bit floats.
+    pub(super) fp16: bool,
+    /// May compute in int8, which the `s8s8` form needs.
+    pub(super) int8: bool,
+    /// Keep built engines in the state folder. Without it every start builds them anew, for minutes.
+    pub(super) cache: bool,
+    /// Scratch memory of a build, in MiB, 1 to 65536. Default: what TensorRT takes, all of the device's.
+    #[schemars(range(min = 1, max = 65536))]
+    pub(super) workspace_mib: Option<usize>,
+}
+
+impl Default for RawTensorRt {
+    fn default() -> Self {
+        Self { fp16: true, int8: true, cache: true, workspace_mib: None }
     }
 }
 

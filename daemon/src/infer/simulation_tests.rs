@@ -15,7 +15,7 @@ use vedette_core::Mono;
 fn frame() -> Frame {
     let moment =
         Moment { pts: Pts::ZERO, wall: jiff::Timestamp::UNIX_EPOCH, wall_ok: true, clock: ClockSource::Host };
-    Frame::packed_i420(moment, (16, 16), vec![128_u8; 16 * 16 * 3 / 2].into()).unwrap()
+    Frame::packed_i420(moment, (16, 16), vec![128_u8; 16 * 16 * 3 / 2]).unwrap()
 }
 
 /// Takes `cost` of the simulated clock for each request.
@@ -147,7 +147,7 @@ fn at_three_times_the_capacity_cameras_share_equally_and_promptly() {
         assert!(stats.busy > 0.99, "{}", stats.busy);
         let of = &stats.cameras[&site.cameras[0].id];
         assert_eq!(of.served + of.replaced + of.waiting as u64, 300, "{of:?}");
-        assert_eq!(site.session.overload(&site.cameras[0].id).is_some(), true);
+        assert!(site.session.overload(&site.cameras[0].id).is_some());
     }
 }
 

@@ -5,16 +5,20 @@
 use std::collections::BTreeSet;
 
 use vedette_core::Class;
-use vedette_models::{Detector, DetectorOptions, Provider};
+use vedette_models::{DetectorOptions, Provider, Served, TensorRtOptions};
 
 use crate::config::{self, Config};
 use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
+use crate::node::Host;
 use crate::sinks::{Address, MqttConfig, SinkError};
 use crate::wire::{CameraStats, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
 
-/// How the detector is to run: only classes that some rule counts are looked for.
-pub(super) fn detector_options(config: &Config, labels: &[Class]) -> DetectorOptions {
+/// TensorRT's engines, within the state folder; that folder's only content.
+const ENGINES: &str = "tensorrt";
+
+/// How the detector is to run: only classes that some rule counts are looked for. What takes minutes is waited for.
+pub(super) fn detector_options(config: &Config, host: &Host, labels: &[Class]) -> DetectorOptions {
     let inference = &config.inference;
     let wanted = wanted_classes(config);
     let classes: Vec<_> = labels.iter().filter(|label| wanted.contains(label.as_str())).cloned().collect();
@@ -22,6 +26,13 @@ pub(super) fn detector_options(config: &Config, labels: &[Class]) -> DetectorOpt
         providers: inference.providers.iter().filter_map(|p| p.parse::<Provider>().ok()).collect(),
         threads: inference.threads,
         strict: inference.strict,
+        tensorrt: TensorRtOptions {
+            fp16: inference.tensorrt.fp16,
+            int8: inference.tensorrt.int8,
+            workspace_mib: inference.tensorrt.workspace_mib,
+            cache: inference.tensorrt.cache.then(|| host.state.join(ENGINES)),
+            background: false,
+        },
         // Without a rule everything is shown to whoever looks.
         classes: (!classes.is_empty()).then_some(classes),
         ..DetectorOptions::default()
@@ -40,11 +51,15 @@ fn wanted_classes(config: &Config) -> BTreeSet<String> {
 }
 
 /// Which provider ran which share of the model, for the status topic.
-pub(super) fn provider_shares(detector: &Detector) -> Vec<ProviderShare> {
-    let model = detector.name();
-    let shares = detector.report().shares.iter();
+pub(super) fn provider_shares(model: &str, served: &Served) -> Vec<ProviderShare> {
+    let shares = served.report.shares.iter();
     shares
-        .map(|s| ProviderShare { model: model.to_owned(), provider: s.provider.clone(), share: s.mac_share })
+        .map(|s| ProviderShare {
+            model: model.to_owned(),
+            provider: s.provider.clone(),
+            share: s.mac_share,
+            time_share: s.time_share,
+        })
         .collect()
 }
 
@@ -110,9 +125,8 @@ pub(super) fn model_stats(session: SessionStats) -> (String, ModelStats) {
     (session.model, ModelStats { role: session.role, busy: session.busy, cameras })
 }
 
-pub(super) fn stamp(config: &Config, detector: &Detector) -> Stamp {
-    let provider = detector.report().provider().to_owned();
-    let model =
-        ModelStamp { name: detector.name().to_owned(), sha256: detector.sha256().to_owned(), provider };
+pub(super) fn stamp(config: &Config, model: &str, served: &Served) -> Stamp {
+    let provider = served.report.provider().to_owned();
+    let model = ModelStamp { name: model.to_owned(), sha256: served.sha256.clone(), provider };
     Stamp { node: config.node.id.clone(), epoch: uuid::Uuid::nil(), config: config.hash.clone(), model }
 }

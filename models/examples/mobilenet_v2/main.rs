@@ -2,6 +2,7 @@
 //! [relu6|relu|leaky-relu|silu [folded]]]]`. Input f32 `[1, 3, SIZE, SIZE]`, output f32 `[1, 1000]`; `folded` leaves
 //! out the BatchNormalization nodes. The same arguments give the same file.
 #![expect(clippy::print_stdout, reason = "says what it wrote")]
+#![allow(unreachable_pub, reason = "of the library")]
 #![expect(dead_code, reason = "the ONNX messages have more than this uses")]
 #![allow(unfulfilled_lint_expectations, reason = "of the library: nothing is public here")]
 

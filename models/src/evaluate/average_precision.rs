@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use vedette_core::BBox;
 
 /// IoU thresholds: 0.50, 0.55, … 0.95.
-const THRESHOLDS: usize = 10;
+pub(super) const THRESHOLDS: usize = 10;
+/// Detections of one class counted an image, the strongest: COCO's limit.
+const MOST_BOXES: usize = 100;
 const RECALLS: usize = 101;
 
 /// One detection.
@@ -52,7 +54,8 @@ pub(super) struct Scores {
     classes: BTreeMap<String, (usize, Precision)>,
 }
 
-fn threshold(index: usize) -> f32 {
+/// Of index 0..[`THRESHOLDS`].
+pub(super) fn threshold(index: usize) -> f32 {
     0.5 + 0.05 * index as f32
 }
 
@@ -68,6 +71,7 @@ impl Scorer {
         }
         for (class, mut detections) in by_class {
             detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+            detections.truncate(MOST_BOXES);
             let truths: Vec<_> = truths.iter().filter(|t| t.class == class).collect();
             let mut hits = vec![[None; THRESHOLDS]; detections.len()];
             for index in 0..THRESHOLDS {
@@ -115,7 +119,7 @@ impl Tally {
 }
 
 /// Average precision of hits and misses, strongest detection first.
-fn average(hits: impl Iterator<Item = bool>, truths: usize) -> f64 {
+pub(super) fn average(hits: impl Iterator<Item = bool>, truths: usize) -> f64 {
     let mut curve = Vec::new();
     let mut good = 0usize;
     for (index, hit) in hits.enumerate() {
@@ -204,6 +208,18 @@ mod tests {
         let scores = score(vec![image]);
         assert_eq!((scores.mean().unwrap().ap50, scores.boxes()), (1.0, 1));
         assert_eq!(scores.ap50_by_class().len(), 1);
+    }
+
+    #[test]
+    fn a_hundred_boxes_count_of_each_class_not_of_all_together() {
+        let misses = |class, count| (0..count).map(move |_| found(class, 0.9, 0.6));
+        let dog = |others: Vec<Found<'static>>| {
+            let found = others.into_iter().chain([found("dog", 0.5, 0.0)]).collect();
+            score(vec![(found, vec![truth("dog", 0.0, false)])]).mean().unwrap().ap50
+        };
+        assert_eq!(dog(misses("cat", 200).collect()), 1.0);
+        assert!((dog(misses("dog", 99).collect()) - 0.01).abs() < 1e-9);
+        assert_eq!(dog(misses("dog", 100).collect()), 0.0);
     }
 
     #[test]

@@ -1,25 +1,27 @@
 //! COCO annotations: the few keys that boxes need.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use vedette_core::BBox;
 
 use super::average_precision::Truth;
 use super::{CocoSet, EvalError};
 
+/// A file of annotations of one kind.
 #[derive(Deserialize)]
-struct File {
-    images: Vec<Image>,
-    annotations: Vec<Annotation>,
+pub(super) struct File<A> {
+    pub images: Vec<Image>,
+    pub annotations: Vec<A>,
     categories: Vec<Category>,
 }
 
 #[derive(Deserialize)]
-struct Image {
-    id: u64,
-    file_name: String,
+pub(super) struct Image {
+    pub id: u64,
+    pub file_name: String,
 }
 
 #[derive(Deserialize)]
@@ -58,13 +60,16 @@ impl Annotated {
     }
 }
 
+/// Reads a file of annotations.
+pub(super) fn parse<A: DeserializeOwned>(path: &Path) -> Result<File<A>, EvalError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| EvalError::Read { path: path.to_owned(), source })?;
+    serde_json::from_str(&text).map_err(|source| EvalError::Annotations { path: path.to_owned(), source })
+}
+
 /// The images of a set. Classes go by name: COCO's ids 1..90 have gaps, models count 0..79.
 pub(super) fn read(set: &CocoSet) -> Result<Vec<Annotated>, EvalError> {
-    let path = &set.annotations;
-    let text =
-        std::fs::read_to_string(path).map_err(|source| EvalError::Read { path: path.clone(), source })?;
-    let file: File = serde_json::from_str(&text)
-        .map_err(|source| EvalError::Annotations { path: path.clone(), source })?;
+    let file: File<Annotation> = parse(&set.annotations)?;
     let names: BTreeMap<u32, String> = file.categories.into_iter().map(|c| (c.id, c.name)).collect();
     let mut boxes: BTreeMap<u64, Vec<_>> = BTreeMap::new();
     for annotation in file.annotations {

@@ -54,6 +54,9 @@ pub struct FormInput {
     /// Type of an element.
     #[serde(rename = "type")]
     pub element: Element,
+    /// Order of the channels where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<ColorOrder>,
     /// As in [`InputSpec`].
     pub mean: [f32; 3],
     /// As in [`InputSpec`].
@@ -113,8 +116,9 @@ const fn default_std() -> [f32; 3] {
 impl InputSpec {
     /// The same picture taken by another form.
     pub fn with(&self, form: &FormInput) -> Self {
-        let FormInput { layout, element, mean, std, scale, zero_point } = form.clone();
-        Self { layout, element, mean, std, scale, zero_point, normalisation: String::new(), ..self.clone() }
+        let FormInput { layout, element, color, mean, std, scale, zero_point } = form.clone();
+        let (color, normalisation) = (color.unwrap_or(self.color), String::new());
+        Self { layout, element, color, mean, std, scale, zero_point, normalisation, ..self.clone() }
     }
 
     /// Bytes go in as they are, pixel by pixel.
@@ -164,8 +168,8 @@ impl InputSpec {
         if !self.mean.iter().all(|v| v.is_finite()) {
             return Err("mean must be three numbers".to_owned());
         }
-        if !self.std.iter().all(|v| v.is_finite() && *v > 0.0) {
-            return Err("std must be three numbers above 0".to_owned());
+        if !self.std.iter().all(|v| v.is_finite() && *v != 0.0) {
+            return Err("std must be three numbers other than 0".to_owned());
         }
         match (self.scale, self.element) {
             (Some(scale), _) if !(scale.is_finite() && scale > 0.0) => {

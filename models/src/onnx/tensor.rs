@@ -114,6 +114,7 @@ impl TensorProto {
         Self::raw(name, dims, data_type::FLOAT, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
+    #[cfg_attr(not(test), allow(dead_code, reason = "networks for tests"))]
     pub(crate) fn from_i64(name: &str, dims: &[i64], values: &[i64]) -> Self {
         Self::raw(name, dims, data_type::INT64, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }

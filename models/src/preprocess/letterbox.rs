@@ -24,33 +24,40 @@ pub struct EmptyView(pub BBox);
 
 impl Letterbox {
     /// Fits the view of a frame of `size` luma pixels, each `pixel_aspect` times as wide as high, into `input`
-    /// (width, height): as large as it goes with its proportions kept, centred.
+    /// (width, height): as large as it goes with its proportions kept, centred. A view that reaches beyond the picture
+    /// keeps its scale and place; what it shows of the outside is padding.
     pub fn new(
         size: (u32, u32),
         pixel_aspect: f32,
         view: View,
         input: (usize, usize),
     ) -> Result<Self, EmptyView> {
-        let region = view.region.clipped();
-        // NaN slips through minima and maxima: looked at before clipping.
-        let finite = <[f32; 4]>::from(view.region).iter().all(|v| v.is_finite());
-        if !finite || region.area() <= 0.0 {
-            return Err(EmptyView(view.region));
+        let (region, visible) = (view.region, view.region.clipped());
+        // NaN slips through minima and maxima: looked at apart.
+        let finite = <[f32; 4]>::from(region).iter().all(|v| v.is_finite());
+        if !finite || visible.area() <= 0.0 {
+            return Err(EmptyView(region));
         }
         let span =
             |from: f32, to: f32, pixels: u32| [f64::from(from), f64::from(to)].map(|v| v * f64::from(pixels));
-        let source = [span(region.x0, region.x1, size.0), span(region.y0, region.y1, size.1)];
+        let spans = |of: BBox| [span(of.x0, of.x1, size.0), span(of.y0, of.y1, size.1)];
+        let (window, source) = (spans(region), spans(visible));
         let length = |[from, to]: [f64; 2]| to - from;
         // Beyond 8 no camera goes; the bound keeps the factors of both axes within what the taps are made for.
         let aspect = f64::from(pixel_aspect.clamp(0.125, 8.0));
-        let mut shown = (length(source[0]) * aspect, length(source[1]));
+        let mut shown = (length(window[0]) * aspect, length(window[1]));
         if swaps_sides(view.rotation) {
             shown = (shown.1, shown.0);
         }
         let scale = (input.0 as f64 / shown.0).min(input.1 as f64 / shown.1);
         let fit = |length: f64, limit: usize| ((length * scale).round() as usize).clamp(1, limit.max(1));
         let (width, height) = (fit(shown.0, input.0), fit(shown.1, input.1));
-        let content = [(input.0 - width) / 2, (input.1 - height) / 2, width, height];
+        let share = |axis: usize, at: usize| (source[axis][at] - window[axis][0]) / length(window[axis]);
+        let corner = |at: usize| turned(view.rotation, (share(0, at), share(1, at)));
+        let (a, b) = (corner(0), corner(1));
+        let (left, columns) = cells([a.0, b.0], width);
+        let (top, rows) = cells([a.1, b.1], height);
+        let content = [(input.0 - width) / 2 + left, (input.1 - height) / 2 + top, columns, rows];
         Ok(Self { input, content, source, size, rotation: view.rotation })
     }
 
@@ -134,15 +141,27 @@ impl Letterbox {
         let [[x0, x1], [y0, y1]] = self.source;
         let u = (f64::from(x) * f64::from(self.size.0) - x0) / (x1 - x0);
         let v = (f64::from(y) * f64::from(self.size.1) - y0) / (y1 - y0);
-        let (u, v) = match self.rotation {
-            Rotation::None => (u, v),
-            Rotation::Half => (1.0 - u, 1.0 - v),
-            Rotation::Clockwise90 => (1.0 - v, u),
-            Rotation::CounterClockwise90 => (v, 1.0 - u),
-        };
+        let (u, v) = turned(self.rotation, (u, v));
         let [left, top, width, height] = self.content.map(|v| v as f64);
         (left + u * width, top + v * height)
     }
+}
+
+/// Where a point of the unturned view (shares of its sides) lies in the turned one.
+const fn turned(rotation: Rotation, (u, v): (f64, f64)) -> (f64, f64) {
+    match rotation {
+        Rotation::None => (u, v),
+        Rotation::Half => (1.0 - u, 1.0 - v),
+        Rotation::Clockwise90 => (1.0 - v, u),
+        Rotation::CounterClockwise90 => (v, 1.0 - u),
+    }
+}
+
+/// The first and the number of the `count` pixels of a side that lie between two shares of it; at least one pixel.
+fn cells([a, b]: [f64; 2], count: usize) -> (usize, usize) {
+    let pixel = |share: f64| ((share * count as f64).round() as usize).min(count);
+    let (from, to) = (pixel(a.min(b)).min(count - 1), pixel(a.max(b)));
+    (from, to.saturating_sub(from).max(1))
 }
 
 #[cfg(test)]
@@ -189,6 +208,28 @@ mod tests {
             Letterbox::new((64, 64), 1.0, view([0.0, 0.0, 1.0, 1.0], Rotation::Clockwise90), (64, 64));
         let seen = square.unwrap().to_input(BBox { x0: 0.0, y0: 0.0, x1: 0.25, y1: 0.125 });
         assert_eq!(seen, [56.0, 0.0, 64.0, 16.0]);
+    }
+
+    #[test]
+    fn what_reaches_beyond_the_picture_keeps_its_place() {
+        struct Case([f32; 4], Rotation, [usize; 4]);
+        let cases = [
+            Case([-0.5, 0.0, 0.5, 1.0], Rotation::None, [50, 0, 50, 100]),
+            Case([0.5, 0.25, 1.5, 1.25], Rotation::None, [0, 0, 50, 75]),
+            Case([0.5, 0.25, 1.5, 1.25], Rotation::Clockwise90, [25, 0, 75, 50]),
+            Case([0.5, 0.25, 1.5, 1.25], Rotation::Half, [50, 25, 50, 75]),
+            Case([0.5, 0.25, 1.5, 1.25], Rotation::CounterClockwise90, [0, 50, 75, 50]),
+            Case([-1e30, -1e30, 1e30, 1e30], Rotation::None, [50, 50, 1, 1]),
+        ];
+        for Case(region, turn, content) in cases {
+            let found = Letterbox::new((200, 200), 1.0, view(region, turn), (100, 100)).unwrap();
+            assert_eq!(found.content, content, "{region:?} {turn:?}");
+        }
+        let window = view([0.5, 0.25, 1.5, 1.25], Rotation::Clockwise90);
+        let window = Letterbox::new((200, 200), 1.0, window, (100, 100)).unwrap();
+        // The window's middle is its own, turned or not; its corners lie outside the picture.
+        assert_eq!(window.point_to_picture(50.0, 50.0), (1.0, 0.75));
+        assert_eq!(window.point_to_picture(0.0, 100.0), (1.5, 1.25));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use prost::Message;
 
 use super::{NetworkInput, QuantizeError, reason};
-use crate::onnx::{DimensionProto, GraphProto, ModelProto, graph};
+use crate::onnx::{DimensionProto, GraphProto, ModelProto, check, graph};
 use crate::runtime::Runtime;
 
 /// DequantizeLinear knows scales per channel from here on.
@@ -47,44 +47,14 @@ pub(super) fn simplify(
     Ok(model)
 }
 
-/// Reads a file and refuses, by name, what would be lost or cannot be quantised.
+/// Reads and checks a file; what is beyond this reader or older than int8 is refused by name.
 pub(super) fn parse(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
-    let model = ModelProto::decode(bytes).map_err(|e| QuantizeError::NotOnnx(reason(e)))?;
-    let refuse = |node: String, what| Err(QuantizeError::Refused { node, what });
-    let Some(graph) = &model.graph else {
-        return Err(QuantizeError::NotOnnx("it has no graph".to_owned()));
-    };
-    if !model.functions.is_empty() {
-        return refuse("the model".to_owned(), "has functions of its own; inline them (onnx.inliner)");
-    }
-    if !model.training_info.is_empty() {
-        return refuse("the model".to_owned(), "has training information; export it for inference");
-    }
-    if !graph.sparse_initializer.is_empty() {
-        return refuse("the graph".to_owned(), "has sparse constants; export it with dense ones");
-    }
+    let model = check::read(bytes, "the fp32 file")?;
     if model.opset() < OLDEST_OPSET {
-        return refuse(
-            format!("opset {}", model.opset()),
-            "is older than 13, which int8 needs; convert it (onnx.version_converter)",
-        );
-    }
-    for node in &graph.node {
-        if node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty()) {
-            return refuse(
-                node.label(),
-                "holds a subgraph (If, Loop, Scan); export the model without control flow",
-            );
-        }
-        if node.attribute.iter().any(|a| a.sparse_tensor.is_some() || !a.sparse_tensors.is_empty()) {
-            return refuse(node.label(), "holds a sparse tensor; export it with dense ones");
-        }
-    }
-    for tensor in &graph.initializer {
-        if tensor.data_location() == 1 || !tensor.external_data.is_empty() {
-            let name = format!("constant `{}`", tensor.name());
-            return refuse(name, "has its values in another file; save the model as one file");
-        }
+        return Err(QuantizeError::Refused {
+            node: format!("opset {}", model.opset()),
+            what: "is older than 13, which int8 needs; convert it (onnx.version_converter)",
+        });
     }
     Ok(model)
 }

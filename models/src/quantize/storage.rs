@@ -172,6 +172,13 @@ pub fn expand_bytes(bytes: &[u8]) -> Result<Cow<'_, [u8]>, QuantizeError> {
     Ok(if changed { Cow::Owned(model.encode_to_vec()) } else { Cow::Borrowed(bytes) })
 }
 
+/// As a session should get it, before it is written.
+pub(super) fn expanded(model: &ModelProto) -> Result<ModelProto, QuantizeError> {
+    let mut model = model.clone();
+    expand::expand(&mut model)?;
+    Ok(model)
+}
+
 fn standard(node: &NodeProto) -> bool {
     matches!(node.domain(), "" | "ai.onnx")
 }

@@ -38,7 +38,7 @@ pub enum Rotation {
 /// Which part of a frame a model looks at, and how it is turned.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
-    /// The part, 0..1 of the picture.
+    /// The part, 0..1 of the picture; what reaches beyond is padding.
     pub region: BBox,
     /// How it is turned.
     pub rotation: Rotation,

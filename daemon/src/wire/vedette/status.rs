@@ -20,6 +20,9 @@ pub struct ProviderShare {
     /// Its share of the MAC-bearing nodes, 0..1.
     #[serde(serialize_with = "three")]
     pub share: f64,
+    /// Its share of the kernels' time, 0..1: beside the other, what it leaves to slower ones.
+    #[serde(serialize_with = "three")]
+    pub time_share: f64,
 }
 
 /// Of the node: topic `status`, retained.
@@ -272,7 +275,12 @@ mod tests {
 
     fn samples() -> Vec<(&'static str, Update, &'static str)> {
         let (gate, start) = (Name::new("gate").unwrap(), at("2026-11-24T02:00:00Z"));
-        let share = ProviderShare { model: "nanodet-g-416".into(), provider: "cpu".into(), share: 1.0 };
+        let share = ProviderShare {
+            model: "nanodet-g-416".into(),
+            provider: "xnnpack".into(),
+            share: 0.9714,
+            time_share: 0.62,
+        };
         let node = NodeStatus {
             state: "online",
             version: "0.1.0",
