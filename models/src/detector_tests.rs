@@ -250,7 +250,7 @@ fn files_that_are_no_model_and_models_that_are_another_are_told_apart() {
             "another size",
             &small,
             same,
-            "the input should be one tensor `image` of u8 [1, 416, 416, 3], is `image` of",
+            "the input should be one tensor `image` of u8 [1, 3, 416, 416], is `image` of",
         ),
         Case(
             "fewer labels",

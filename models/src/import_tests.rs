@@ -127,12 +127,8 @@ fn what_the_graph_leaves_open_is_asked_for() {
     let other = ImportOptions { family: Some("nanodet".to_owned()), ..Default::default() };
     let error = ask(&network(&[1, 3, 48, 64], 17), &other).unwrap_err().to_string();
     assert!(error.contains("output_0 [1, 1, 17, 3]") && error.contains("`nanodet` was asked for"), "{error}");
-    assert!(
-        ask(b"no onnx", &ImportOptions::default())
-            .unwrap_err()
-            .to_string()
-            .starts_with("mine.onnx: is no ONNX file")
-    );
+    let error = ask(b"no onnx", &ImportOptions::default()).unwrap_err().to_string();
+    assert!(error.starts_with("a.onnx: is no ONNX file"), "{error}");
     let named = ImportOptions { name: "../up".to_owned(), ..Default::default() };
     assert!(ask(&bytes, &named).unwrap_err().to_string().contains("cannot be a model's name"));
 }

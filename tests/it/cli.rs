@@ -58,7 +58,7 @@ fn wrong_arguments_exit_with_2_and_say_what_would_be_right() {
         Case("model import a.onnx --size 640", &["`640` is no size", "640x640"]),
         Case("model import a.onnx --mean 1,2", &["`1,2` is neither a number nor three"]),
         Case("model quantize --model m", &["--frames"]),
-        Case("model quantize --frames d", &["--model"]),
+        Case("model quantize --frames d", &["<FILE.onnx>"]),
         Case("model quantize --model m --from-cameras 30", &["`30` is no length of time", "30m"]),
         Case("model quantize --model m --frames d --range best", &["`best` is none of auto, minmax"]),
         Case("eval events --truth x.csv", &["--clips"]),

@@ -19,7 +19,7 @@ pub(super) const IN_ORDER_MAX: usize = 2;
 pub enum Lane {
     /// The newest frame: takes the place of the camera's waiting one.
     Latest,
-    /// A frame of a catch-up: never replaced; refused while [`IN_ORDER_MAX`] wait.
+    /// A frame of a catch-up: never replaced; refused while two wait.
     InOrder,
     /// A want of the scene: of no use after `by`.
     Want {
@@ -108,17 +108,20 @@ pub(super) struct FairQueue<J> {
     cameras: BTreeMap<CameraId, Waiting<J>>,
     /// Whose turn it is, first at the front. Exactly the cameras with something waiting.
     turn: VecDeque<CameraId>,
+    /// The largest cost so far: what a visit grants. It never shrinks, so that all cameras get the same of a round.
+    quantum: u64,
 }
 
 impl<J> Default for FairQueue<J> {
     fn default() -> Self {
-        Self { cameras: BTreeMap::new(), turn: VecDeque::new() }
+        Self { cameras: BTreeMap::new(), turn: VecDeque::new(), quantum: 1 }
     }
 }
 
 impl<J> FairQueue<J> {
     /// Queues a job, or says why not.
     pub(super) fn push(&mut self, camera: &CameraId, lane: Lane, entry: Entry<J>) -> Pushed<J> {
+        self.quantum = self.quantum.max(entry.cost);
         let waiting = self.cameras.entry(camera.clone()).or_default();
         if waiting.len() == 0 {
             self.turn.push_back(camera.clone());
@@ -147,7 +150,7 @@ impl<J> FairQueue<J> {
     /// The next job: of the camera whose turn it is, as long as its deficit pays for it.
     pub(super) fn pop(&mut self) -> Option<Entry<J>> {
         // As large as the largest cost: every visit serves something, so a turn takes one round at most.
-        let quantum = self.cameras.values().filter_map(Waiting::head).map(|entry| entry.cost).max()?;
+        let quantum = self.quantum;
         for _ in 0..=self.turn.len() {
             let camera = self.turn.front()?.clone();
             let waiting = self.cameras.get_mut(&camera)?;

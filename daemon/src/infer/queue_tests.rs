@@ -127,8 +127,8 @@ proptest! {
         prop_assert!(out.values().all(|times| *times == 1), "{:?}", out);
     }
 
-    /// Between any two cameras that always have something waiting, service differs by less than a quantum and the
-    /// largest job of each, however long it goes on.
+    /// Between any two cameras that always have something waiting, service differs by less than a quantum, the largest
+    /// job of each, and what the quantum has grown by, however long it goes on.
     #[test]
     fn service_of_backlogged_cameras_stays_close(costs in prop::collection::vec((1..50_u64, 1..50_u64, 1..50_u64), 1..200)) {
         let mut queue = FairQueue::default();
@@ -141,7 +141,7 @@ proptest! {
             let (camera, cost) = queue.pop().unwrap().job;
             served[camera] += cost;
             let (most, least) = (served.iter().max().unwrap(), served.iter().min().unwrap());
-            prop_assert!(most - least < 3 * 50, "{served:?}");
+            prop_assert!(most - least < 4 * 50, "{served:?}");
         }
     }
 }

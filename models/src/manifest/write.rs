@@ -89,10 +89,7 @@ impl Draft {
         self.head(&mut text);
         let mut family = String::from("\n[family]\n");
         line(&mut family, "kind", &self.family.get("kind").cloned().unwrap_or_else(|| "".into()));
-        self.family
-            .iter()
-            .filter(|(key, _)| *key != "kind")
-            .for_each(|(k, v)| line(&mut family, k, v));
+        self.family.iter().filter(|(key, _)| *key != "kind").for_each(|(k, v)| line(&mut family, k, v));
         text += &family;
         input(&mut text, &self.input);
         for form in &self.forms {

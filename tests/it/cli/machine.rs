@@ -178,7 +178,7 @@ fn models_are_listed_for_people_and_scripts() {
     let folder = folder();
     vedette(&folder, "model list")
         .run()
-        .expect(0, &["model          input    forms  licence", "nanodet-g-416  416x416  u8s8 "]);
+        .expect(0, &["model               input    forms ", "nanodet-g-416       416x416  u8s8 s8s8"]);
     let value = vedette(&folder, "model list --json").run().expect(0, &[]).json();
     let default = value.as_array().and_then(|all| all.iter().find(|m| m["name"] == "nanodet-g-416"));
     assert!(default.is_some_and(|m| m["forms"].as_array().is_some_and(|f| f.contains(&"u8s8".into()))));
