@@ -125,7 +125,7 @@ fn weights(
             options.block.filter(long).and_then(|size| Granularity::blocked(&tensor.dims, inputs, size));
         let granularity = blocked.unwrap_or_else(|| plain.clone());
         let int4 = stored(&granularity, WeightStorage::Int4);
-        if int4.snr_db >= options.least_snr_db {
+        if int4.snr_db >= options.least_snr_db(options.block.is_some()) {
             return Ok(Some((granularity, int4)));
         }
     }

@@ -65,7 +65,7 @@ pub(super) fn store(
             layer.biases.iter().map(needs).fold(0.0, f32::max)
         };
         let int4 = quantize(&weights, &layer.granularity, WeightStorage::Int4, |at| layer.scales[at], least);
-        let (storage, snr_db) = if int4.snr_db >= options.least_snr_db {
+        let (storage, snr_db) = if int4.snr_db >= options.least_snr_db(false) {
             let snr_db = int4.snr_db;
             changes.extend(layer.rewritten(&mut names, &int4));
             (WeightStorage::Int4, snr_db)

@@ -4,11 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::onnx::data_type;
+use crate::onnx::graph::Wiring;
+use crate::onnx::{OperatorSetIdProto, TensorTypeProto, TypeProto, data_type};
 use crate::provider::Form;
-use crate::quantize::runner::{Feed, Noise, run};
-use crate::quantize::{InputElement, InputLayout, NetworkInput, QuantizeOptions, RangeMethod, quantize};
+use crate::quantize::plan::is_product;
+use crate::quantize::runner::{Feed, Noise, run, with_outputs};
+use crate::quantize::{
+    InputElement, InputLayout, NetworkInput, QuantizeOptions, RangeMethod, StemInput, quantize,
+};
 use crate::runtime::Runtime;
 use crate::testing::mobilenet_v2::{Activation, MobileNetV2};
 
@@ -95,8 +101,8 @@ fn a_float_network_in_each_storage() {
     let (int8, report) = store_bytes(&original, &options(WeightStorage::Int8, None)).unwrap();
     assert_eq!((report.bytes_before, report.bytes_after), (original.len(), int8.len()));
     assert!(report.layers.iter().all(|l| l.storage == WeightStorage::Int8 && l.snr_db > 35.0), "{report:?}");
-    let (int4, report) = store_bytes(&original, &options(WeightStorage::Int4, None)).unwrap();
-    assert!(report.layers.iter().all(|l| l.snr_db >= LEAST_SNR_DB), "{report:?}");
+    let (int4, report) = store_bytes(&original, &StorageOptions::new(WeightStorage::Int4)).unwrap();
+    assert!(report.layers.iter().all(|l| l.snr_db >= LEAST_BLOCKED_DB), "{report:?}");
     assert!(report.layers.len() == large, "{}", report.layers.len());
     assert_eq!(ops(&int4, "DequantizeLinear"), report.layers.len());
     let ratio = int4.len() as f64 / int8.len() as f64;
@@ -105,57 +111,74 @@ fn a_float_network_in_each_storage() {
     assert!(int8.len() as f64 <= 0.3 * original.len() as f64);
 }
 
+/// What the runtime makes of each constant behind a DequantizeLinear.
+fn dequantized(bytes: &[u8]) -> BTreeMap<String, Vec<u32>> {
+    let model = ModelProto::decode(bytes).unwrap();
+    let graph = model.graph.as_ref().unwrap();
+    let constant = |name: &String| graph.initializer.iter().any(|t| t.name() == name);
+    let nodes = graph.node.iter().filter(|n| n.op_type() == "DequantizeLinear" && constant(&n.input[0]));
+    let names: Vec<String> = nodes.map(|n| n.output[0].clone()).collect();
+    let mut found = BTreeMap::new();
+    if !names.is_empty() {
+        let (model, network, picture) = (with_outputs(&model, &names), input(), pictures(1));
+        let each = |_: usize, at: usize, values: &[f32]| {
+            found.insert(names[at].clone(), values.iter().map(|v| v.to_bits()).collect());
+        };
+        run(runtime().unwrap(), &model, Feed::Network(&network), &[&picture[0]], each).unwrap();
+    }
+    found
+}
+
 #[test]
-fn what_is_expanded_gives_what_the_runtime_makes_of_the_file() {
+fn what_is_expanded_is_what_the_runtime_makes_of_the_file() {
     let Some(_) = runtime() else { return };
     let (network, pictures) = (input(), pictures(4));
     for activation in [Activation::Relu6, Activation::Relu, Activation::LeakyRelu, Activation::Silu] {
         let original = MobileNetV2 { activation, batch_norm: false, ..small() }.build().encode_to_vec();
         let exact = answers(&original, Feed::Network(&network), &pictures);
-        for (storage, block, least) in [
-            (WeightStorage::Int8, None, 20.0),
-            (WeightStorage::Int4, None, 3.0),
-            (WeightStorage::Int4, Some(64), 3.0),
-        ] {
-            let (stored, _) = store_bytes(&original, &options(storage, block)).unwrap();
+        for (storage, block) in
+            [(WeightStorage::Int8, None), (WeightStorage::Int4, None), (WeightStorage::Int4, Some(64))]
+        {
+            let what = format!("{activation:?} {storage:?} block {block:?}");
+            let (stored, report) = store_bytes(&original, &options(storage, block)).unwrap();
             let expanded = expand_bytes(&stored).unwrap();
-            assert_eq!(ops(&expanded, "DequantizeLinear"), 0);
-            assert_eq!(types(&expanded), types(&original));
-            let found = answers(&expanded, Feed::Network(&network), &pictures);
-            // The same weights; kernels for constant ones add in another order.
-            let same = snr_db(&answers(&stored, Feed::Network(&network), &pictures), &found);
-            assert!(same > 100.0, "{storage:?} {block:?}: {same} dB");
-            let db = snr_db(&exact, &found);
-            let apart = snr_db(&centred(&exact, 4), &centred(&found, 4));
-            eprintln!(
-                "{activation:?} {storage:?} block {block:?}: {} bytes, {db:.1} dB, between pictures {apart:.1} dB",
-                stored.len()
+            assert_eq!(
+                (ops(&expanded, "DequantizeLinear"), types(&expanded)),
+                (0, types(&original)),
+                "{what}"
             );
-            assert!(db > least, "{activation:?} {storage:?} {block:?}: {db}");
+            let by_runtime = dequantized(&stored);
+            assert_eq!(by_runtime.len(), report.layers.len());
+            let graph = ModelProto::decode(&*expanded).unwrap().graph.unwrap();
+            for (name, expected) in by_runtime {
+                let tensor = graph.initializer.iter().find(|t| t.name() == name).unwrap();
+                let found: Vec<u32> = tensor.floats().unwrap().iter().map(|v| v.to_bits()).collect();
+                assert!(expected == found, "{what}: {name}");
+            }
             assert!(
                 matches!(expand_bytes(&expanded).unwrap(), Cow::Borrowed(_)),
                 "a second time changes nothing"
             );
+            let found = answers(&expanded, Feed::Network(&network), &pictures);
+            // The runtime sums in another order where weights are constants.
+            assert!(snr_db(&answers(&stored, Feed::Network(&network), &pictures), &found) > 100.0, "{what}");
+            let db = snr_db(&exact, &found);
+            let apart = snr_db(&centred(&exact, 4), &centred(&found, 4));
+            eprintln!("{what}: {} bytes, {db:.1} dB, between pictures {apart:.1} dB", stored.len());
+            assert!(db > if storage == WeightStorage::Int8 { 20.0 } else { 3.0 }, "{what}: {db}");
         }
     }
 }
 
-/// Both int8 forms of the small network by this quantiser, and its fp32 file.
-#[expect(clippy::type_complexity, reason = "taken apart where it is called")]
-fn quantized() -> Option<(Vec<u8>, Vec<(Form, Vec<u8>, Option<crate::quantize::StemInput>)>)> {
+/// An int8 form of the small network.
+type Int8 = (Form, Vec<u8>, Option<StemInput>);
+
+/// Both int8 forms of the small network by this quantiser, and its fp32 file. The first layer stays in fp32.
+fn quantized() -> Option<(Vec<u8>, Vec<Int8>)> {
     let fp32 = small().build().encode_to_vec();
-    let options = QuantizeOptions { range: RangeMethod::MinMax, ..QuantizeOptions::default() };
+    let keep_fp32 = vec!["stem.Conv".to_owned()];
+    let options = QuantizeOptions { range: RangeMethod::MinMax, keep_fp32, ..QuantizeOptions::default() };
     let quantized = quantize(runtime()?, &fp32, &input(), &pictures(8), &options, &mut |_| {}).unwrap();
-    for f in &quantized.forms {
-        eprintln!(
-            "ZZ {} {:?}",
-            f.form,
-            f.layers
-                .iter()
-                .map(|l| format!("{} {:.1}", l.node, l.snr_db.unwrap_or(-9.0)))
-                .collect::<Vec<_>>()
-        );
-    }
     let forms = quantized.forms.into_iter().map(|form| (form.form, form.bytes, form.stem));
     Some((fp32, forms.collect()))
 }
@@ -168,29 +191,206 @@ fn an_int8_network_with_int4_weights() {
     for (form, int8, stem) in forms {
         let feed = stem.as_ref().map_or(Feed::Network(&network), |stem| Feed::Stem(stem, &network));
         let (int4, report) = store_bytes(&int8, &StorageOptions::new(WeightStorage::Int4)).unwrap();
-        assert!(report.layers.iter().filter(|l| l.storage == WeightStorage::Int4).count() > 45, "{report:?}");
+        let layers = |storage| report.layers.iter().filter(|l| l.storage == storage).count();
+        assert!(layers(WeightStorage::Int4) > 45, "{report:?}");
         let expanded = expand_bytes(&int4).unwrap();
-        assert!(!types(&expanded).contains_key(&data_type::INT4));
-        assert_eq!(ops(&expanded, "DequantizeLinear"), ops(&int8, "DequantizeLinear"));
-        assert!(matches!(expand_bytes(&expanded).unwrap(), Cow::Borrowed(_)));
-        assert!(matches!(expand_bytes(&int8).unwrap(), Cow::Borrowed(_)), "nothing to do");
-        let found = answers(&expanded, feed, &pictures);
-        let stored = answers(&int4, feed, &pictures);
-        let eight = answers(&int8, feed, &pictures);
-        let db = |found: &[f32]| (snr_db(&exact, found), snr_db(&centred(&exact, 6), &centred(found, 6)));
-        let (db8, db4) = (db(&eight), db(&found));
-        let ratio = int4.len() as f64 / int8.len() as f64;
-        eprintln!(
-            "{form}: int8 {} bytes {:.1} dB ({:.1} between pictures), int4 {} bytes {:.1} dB ({:.1}): {ratio:.3}; \
-             expanded against not: {:.1} dB",
-            int8.len(),
-            db8.0,
-            db8.1,
-            int4.len(),
-            db4.0,
-            db4.1,
-            snr_db(&stored, &found),
+        // Only types are changed: all the nodes that make a fused int8 kernel are there.
+        assert!(
+            types(&int4).contains_key(&data_type::INT4) && !types(&expanded).contains_key(&data_type::INT4)
         );
+        let nodes = |bytes: &[u8]| ModelProto::decode(bytes).unwrap().graph.unwrap().node;
+        assert!(nodes(&int4) == nodes(&expanded));
+        assert!(dequantized(&int4) == dequantized(&expanded), "the same values");
+        assert!(
+            matches!(expand_bytes(&expanded).unwrap(), Cow::Borrowed(_)),
+            "a second time changes nothing"
+        );
+        assert!(matches!(expand_bytes(&int8).unwrap(), Cow::Borrowed(_)), "nothing to do");
+        let float = |bytes: &[u8]| types(bytes)[&data_type::FLOAT];
+        assert_eq!(float(&int4), float(&int8), "what was left in fp32 stays");
+        let db = |bytes: &[u8]| {
+            let found = answers(bytes, feed, &pictures);
+            (snr_db(&exact, &found), snr_db(&centred(&exact, 6), &centred(&found, 6)))
+        };
+        let (db8, db4) = (db(&int8), db(&expanded));
+        let ratio = int4.len() as f64 / int8.len() as f64;
+        eprintln!("{form}: int8 {} bytes, {:.1} dB, between pictures {:.1} dB", int8.len(), db8.0, db8.1);
+        eprintln!("{form}: int4 {} bytes, {:.1} dB, between pictures {:.1} dB", int4.len(), db4.0, db4.1);
         assert!(ratio <= 0.6, "{form}: {ratio}");
+        assert!(db8.0 > db4.0 && db4.0 > 3.0, "{form}: {db8:?} {db4:?}");
+    }
+}
+
+#[test]
+fn a_bias_has_the_scale_of_its_products() {
+    let Some((_, forms)) = quantized() else { return };
+    for (form, int8, _) in forms {
+        let (int4, _) = store_bytes(&int8, &StorageOptions::new(WeightStorage::Int4)).unwrap();
+        let graph = ModelProto::decode(int4.as_slice()).unwrap().graph.unwrap();
+        let wiring = Wiring::new(&graph);
+        let source = |value: &str| &graph.node[wiring.writer[value]];
+        let constant = |value: &str, at: usize| wiring.constants[source(value).input[at].as_str()];
+        let mut seen = 0;
+        for node in
+            graph.node.iter().filter(|n| is_product(n) && wiring.writer.contains_key(n.input[1].as_str()))
+        {
+            if constant(&node.input[1], 0).data_type() != data_type::INT4 {
+                continue;
+            }
+            let scales = |at: usize| constant(&node.input[at], 1).floats().unwrap();
+            let (activation, weights, bias) = (scales(0)[0], scales(1), scales(2));
+            let products: Vec<f32> = weights.iter().map(|w| w * activation).collect();
+            assert_eq!(bias, products, "{form} {}", node.name());
+            seen += 1;
+        }
+        assert!(seen > 45, "{seen}");
+    }
+}
+
+fn named(name: &str) -> ValueInfoProto {
+    let tensor_type = Some(TensorTypeProto { elem_type: Some(data_type::FLOAT), shape: None });
+    let r#type = Some(TypeProto { tensor_type, ..TypeProto::default() });
+    ValueInfoProto { name: Some(name.to_owned()), r#type, ..ValueInfoProto::default() }
+}
+
+/// A product of each kind with weights of its own, opset 17.
+fn products() -> ModelProto {
+    let noise =
+        |count: usize| (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0).collect::<Vec<_>>();
+    let constant = |name: &str, dims: &[i64]| {
+        TensorProto::from_floats(name, dims, &noise(dims.iter().product::<i64>() as usize))
+    };
+    let node =
+        |op: &str, name: &str, inputs: &[&str]| NodeProto::new(op, name, inputs, &[&format!("{name}_out")]);
+    let graph = GraphProto {
+        node: vec![
+            node("Conv", "conv", &["x", "w_conv"]),
+            node("ConvTranspose", "up", &["x", "w_up"]),
+            node("Gemm", "gemm", &["a", "w_gemm"]),
+            node("Gemm", "gemm_t", &["a", "w_gemm_t"]).with_int("transB", 1),
+            node("MatMul", "matmul", &["a", "w_matmul"]),
+            node("Conv", "again", &["x", "w_conv"]),
+            node("Conv", "few", &["x", "w_few"]),
+            node("MatMul", "other", &["a", "w_other"]),
+            node("Add", "add", &["b", "w_other"]),
+        ],
+        initializer: vec![
+            constant("w_conv", &[8, 4, 3, 3]),
+            constant("w_up", &[4, 8, 3, 3]),
+            constant("w_gemm", &[20, 16]),
+            constant("w_gemm_t", &[16, 20]),
+            constant("w_matmul", &[20, 16]),
+            constant("w_few", &[4, 4, 1, 1]),
+            constant("w_other", &[20, 20]),
+        ],
+        input: ["x", "a", "b"].map(named).to_vec(),
+        output: vec![named("few_out")],
+        ..GraphProto::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { domain: None, version: Some(17) }];
+    ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, ..ModelProto::default() }
+}
+
+#[test]
+fn each_product_has_scales_along_its_outputs() {
+    let (stored, report) = store_weights(&products(), &options(WeightStorage::Int8, None)).unwrap();
+    let layers: Vec<_> = report.layers.iter().map(|l| l.node.as_str()).collect();
+    assert_eq!(
+        layers,
+        ["conv", "up", "gemm", "gemm_t", "matmul"],
+        "neither few weights nor what Add reads too"
+    );
+    assert_eq!((stored.opset(), stored.ir_version()), (17, 8), "int8 needs nothing newer");
+    let graph = stored.graph.unwrap();
+    let wiring = Wiring::new(&graph);
+    for (weights, axis, channels) in
+        [("w_conv", 0, 8), ("w_up", 1, 8), ("w_gemm", 1, 16), ("w_gemm_t", 0, 16), ("w_matmul", 1, 16)]
+    {
+        let node = &graph.node[wiring.writer[weights]];
+        assert_eq!(node.int("axis"), Some(axis), "{weights}");
+        assert_eq!(wiring.constants[node.input[1].as_str()].dims, [channels], "{weights}");
+    }
+    assert_eq!(wiring.reader_count("w_conv"), 2, "shared weights are stored once");
+    assert!(wiring.constants.contains_key("w_few") && wiring.constants.contains_key("w_other"));
+    let (stored, _) = store_weights(&products(), &options(WeightStorage::Int4, Some(8))).unwrap();
+    assert_eq!((stored.opset(), stored.ir_version()), (21, 10));
+    let graph = stored.graph.unwrap();
+    let wiring = Wiring::new(&graph);
+    for (weights, axis, dims) in
+        [("w_gemm", 0, vec![3, 16]), ("w_gemm_t", 1, vec![16, 3]), ("w_conv", 0, vec![8])]
+    {
+        let node = &graph.node[wiring.writer[weights]];
+        assert_eq!((node.int("axis"), node.int("block_size")), (Some(axis), (dims.len() > 1).then_some(8)));
+        assert_eq!(wiring.constants[node.input[1].as_str()].dims, dims, "{weights}");
+    }
+}
+
+#[test]
+fn weights_that_int4_cannot_hold_stay_int8() {
+    let mut model = products();
+    let graph = model.graph.as_mut().unwrap();
+    // One giant in each channel, and the others half a step of its scale: zero or twice what they are.
+    let spikes: Vec<f32> = (0..288).map(|i| if i % 36 == 0 { 1.0 } else { 0.07 }).collect();
+    graph.initializer[0] = TensorProto::from_floats("w_conv", &[8, 4, 3, 3], &spikes);
+    graph.initializer[1].raw_data.as_mut().unwrap()[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let (_, report) = store_weights(&model, &options(WeightStorage::Int4, None)).unwrap();
+    let found: Vec<_> = report.layers.iter().map(|l| (l.node.as_str(), l.storage)).collect();
+    let int4 = |node| (node, WeightStorage::Int4);
+    assert_eq!(found, [("conv", WeightStorage::Int8), int4("gemm"), int4("gemm_t"), int4("matmul")]);
+}
+
+#[test]
+fn what_cannot_be_stored_is_told() {
+    let told =
+        |bytes: &[u8]| store_bytes(bytes, &StorageOptions::new(WeightStorage::Int4)).unwrap_err().to_string();
+    assert!(told(b"nonsense").contains("no ONNX file"));
+    let mut model = products();
+    model.opset_import[0].version = Some(12);
+    assert!(told(&model.encode_to_vec()).contains("older than 13"));
+    let mut model = products();
+    let split = NodeProto::new("Split", "halves", &["x"], &["left", "right"]);
+    model.graph.as_mut().unwrap().node.push(split);
+    assert!(told(&model.encode_to_vec()).starts_with("Split `halves` means something else in opset 21"));
+    let mut model = products();
+    model.graph.as_mut().unwrap().node.retain(|node| node.name() == "few");
+    assert!(told(&model.encode_to_vec()).starts_with("the model has no weights"));
+    let int8 = store_bytes(&products().encode_to_vec(), &StorageOptions::new(WeightStorage::Int8)).unwrap().0;
+    assert!(told(&int8).starts_with("the model has no weights"));
+}
+
+#[test]
+fn what_is_not_ours_to_change_stays() {
+    let (stored, _) = store_weights(&products(), &options(WeightStorage::Int4, None)).unwrap();
+    let expanded = |change: &dyn Fn(&mut GraphProto)| {
+        let mut model = stored.clone();
+        change(model.graph.as_mut().unwrap());
+        let bytes = model.encode_to_vec();
+        matches!(expand_bytes(&bytes).unwrap(), Cow::Owned(_))
+    };
+    assert!(expanded(&|_| {}));
+    // A subgraph may read the constants by name.
+    assert!(!expanded(&|graph| graph.node[0].attribute[0].g = Some(Vec::new())));
+    // Nothing is read wrongly: a constant that is too short is named, a foreign one left to the runtime.
+    let mut model = stored.clone();
+    model.graph.as_mut().unwrap().initializer[0].raw_data = Some(vec![0; 5]);
+    let error = expand_bytes(&model.encode_to_vec()).unwrap_err().to_string();
+    assert!(error.contains("constant `w_conv_quantized` should hold 288 values"), "{error}");
+    assert!(matches!(expand_bytes(b"nonsense").unwrap(), Cow::Borrowed(b"nonsense")));
+    let fp32 = products().encode_to_vec();
+    assert!(matches!(expand_bytes(&fp32).unwrap(), Cow::Borrowed(_)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn no_bytes_make_it_panic(places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), block in 1usize..40) {
+        let options = options(WeightStorage::Int4, Some(block));
+        let mut stored = store_bytes(&products().encode_to_vec(), &options).unwrap().0;
+        for (at, byte) in places {
+            let at = at.index(stored.len());
+            stored[at] = byte;
+        }
+        let _ = expand_bytes(&stored);
+        let _ = store_bytes(&stored, &options);
     }
 }
