@@ -6,7 +6,6 @@
 //! same bytes.
 
 mod calibrate;
-mod input;
 mod measure;
 mod plan;
 mod range;
@@ -22,14 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 pub use self::range::RangeMethod;
-pub use self::stem::StemInput;
 pub use self::storage::{StorageOptions, WeightStorage};
 
 use self::measure::{Reference, layers, lowest, mix};
 use self::plan::{Fate, operands, plan};
 use self::range::Histogram;
-use self::runner::Feed;
 use self::write::{Ranges, write};
+use crate::manifest::{Element, FormInput, InputSpec};
 use crate::onnx::check::OnnxError;
 use crate::onnx::{GraphProto, ModelProto, TensorProto};
 use crate::provider::Form;
@@ -46,62 +44,6 @@ const METHODS: [RangeMethod; 4] = [
     RangeMethod::Percentile(99.99),
     RangeMethod::Entropy,
 ];
-
-/// Order of the input's axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputLayout {
-    /// `[1, height, width, 3]`
-    Nhwc,
-    /// `[1, 3, height, width]`
-    Nchw,
-}
-
-/// Type of the input's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputElement {
-    /// Bytes as they are.
-    U8,
-    /// Bytes as integers.
-    I32,
-    /// Bytes, normalised.
-    F32,
-}
-
-/// What the fp32 network takes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NetworkInput {
-    /// The graph's name for it.
-    pub name: String,
-    /// Order of the axes.
-    pub layout: InputLayout,
-    /// Type of an element.
-    pub element: InputElement,
-    /// Per channel, subtracted before; only for F32.
-    pub mean: Option<[f32; 3]>,
-    /// Per channel, divided by then; only for F32.
-    pub std: Option<[f32; 3]>,
-    /// Pixels.
-    pub width: usize,
-    /// Pixels.
-    pub height: usize,
-}
-
-impl NetworkInput {
-    fn dims(&self) -> [i64; 4] {
-        let (height, width) = (self.height as i64, self.width as i64);
-        match self.layout {
-            InputLayout::Nhwc => [1, height, width, 3],
-            InputLayout::Nchw => [1, 3, height, width],
-        }
-    }
-
-    fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
-        match self.element {
-            InputElement::F32 => (self.mean.unwrap_or([0.0; 3]), self.std.unwrap_or([1.0; 3])),
-            _ => ([0.0; 3], [1.0; 3]),
-        }
-    }
-}
 
 /// How to quantise.
 #[derive(Clone, Debug)]
@@ -184,7 +126,7 @@ pub struct QuantizedForm {
     /// The method that its ranges are from; never `Auto`.
     pub range: RangeMethod,
     /// Its input, where it is not that of the fp32 file any more.
-    pub stem: Option<StemInput>,
+    pub stem: Option<FormInput>,
     /// The worst output against fp32, in dB, on samples not calibrated on.
     pub snr_db: f64,
     /// Each float output's.
@@ -247,7 +189,7 @@ fn reason(error: impl std::fmt::Display) -> String {
 pub fn quantize(
     runtime: &'static Runtime,
     fp32: &[u8],
-    input: &NetworkInput,
+    input: &InputSpec,
     pixels: &[Vec<u8>],
     options: &QuantizeOptions,
     progress: &mut dyn FnMut(Progress),
@@ -262,17 +204,17 @@ pub fn quantize(
         return Err(QuantizeError::NoLayer(options.forms[at]));
     }
     let values = activations(&graph, &plans);
-    let feed = Feed::Network(input);
-    let seen = calibrate::calibrate(runtime, &origin, feed, &calibration, &values, progress)?;
-    let reference = Reference::new(runtime, &origin, feed, held_out)?;
+    let seen = calibrate::calibrate(runtime, &origin, input, &calibration, &values, progress)?;
+    let reference = Reference::new(runtime, &origin, input, held_out)?;
     let keep = keep.into_iter().chain(beside_nothing(&graph, &seen)).collect();
     let work = Work { reference: &reference, graph: &graph, seen: &seen, input, options };
     let forms = options.forms.iter().map(|form| work.form(*form, &keep, progress));
     Ok(Quantized { forms: forms.collect::<Result<_, _>>()? })
 }
 
-fn check(input: &NetworkInput, pixels: &[Vec<u8>], options: &QuantizeOptions) -> Result<(), QuantizeError> {
-    let size = input.width * input.height * 3;
+fn check(input: &InputSpec, pixels: &[Vec<u8>], options: &QuantizeOptions) -> Result<(), QuantizeError> {
+    described(input)?;
+    let size = input.len();
     if pixels.is_empty() || size == 0 {
         return Err(QuantizeError::Samples("there are none; give at least one picture".to_owned()));
     }
@@ -290,6 +232,18 @@ fn check(input: &NetworkInput, pixels: &[Vec<u8>], options: &QuantizeOptions) ->
         Some(form) => Err(QuantizeError::NoLayer(*form)),
         None => Ok(()),
     }
+}
+
+/// Whether this is the input of a network in fp32.
+fn described(input: &InputSpec) -> Result<(), QuantizeError> {
+    let plain = (input.mean, input.std) == ([0.0; 3], [1.0; 3]);
+    let fault = match (&input.name, input.element, input.scale) {
+        (None, ..) => "has no name in the manifest: add `name` under [input]",
+        (_, Element::I8, _) | (.., Some(_)) => "is quantised already",
+        (_, Element::U8 | Element::I32, _) if !plain => "mean and std are for inputs of type f32",
+        _ => return Ok(()),
+    };
+    Err(QuantizeError::Input(fault.to_owned()))
 }
 
 /// Samples to calibrate on and samples to measure with; the same where there are few.
@@ -331,7 +285,7 @@ struct Work<'a> {
     reference: &'a Reference<'a>,
     graph: &'a GraphProto,
     seen: &'a BTreeMap<String, Histogram>,
-    input: &'a NetworkInput,
+    input: &'a InputSpec,
     options: &'a QuantizeOptions,
 }
 
@@ -383,12 +337,12 @@ impl Work<'_> {
             layer.alone_db = mixed.alone.iter().find(|(node, _)| *node == layer.node).map(|(_, db)| *db);
         }
         let stem = if self.options.stem { stem::cut(&mut written, self.input)? } else { None };
-        let feed = stem.as_ref().map_or(self.reference.feed, |stem| Feed::Stem(stem, self.input));
+        let input = stem.as_ref().map_or_else(|| self.input.clone(), |stem| self.input.with(stem));
         let model = match self.options.weights {
             WeightStorage::Int8 => written.model,
             storage => storage::store_weights(&written.model, &StorageOptions::new(storage))?.0,
         };
-        let outputs = self.reference.snr(&storage::expanded(&model)?, feed, usize::MAX)?;
+        let outputs = self.reference.snr(&storage::expanded(&model)?, &input, usize::MAX)?;
         let bytes = finish(model, form).encode_to_vec();
         Ok(QuantizedForm { form, bytes, range, stem, snr_db: lowest(&outputs), outputs, layers })
     }

@@ -1,6 +1,6 @@
 //! The points of a dense detector: a grid for each stride, row after row, fine strides first. Pure.
 
-use super::InputSize;
+use super::{InputSize, ShapeMismatch, shape};
 
 /// One point.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,14 +13,12 @@ pub(super) struct Point {
     pub stride: f32,
 }
 
-/// Strides that make grids: each at least 1.
-pub(super) fn sound(strides: &[usize]) -> bool {
-    !strides.is_empty() && strides.iter().all(|stride| (1..=4096).contains(stride))
-}
-
-/// How many points an input has.
-pub(super) fn count(strides: &[usize], input: InputSize) -> usize {
-    strides.iter().map(|s| input.width.div_ceil(*s).saturating_mul(input.height.div_ceil(*s))).sum()
+/// How many points an input has. An error: strides that make no grids.
+pub(super) fn count(strides: &[usize], input: InputSize) -> Result<usize, ShapeMismatch> {
+    if strides.is_empty() || strides.iter().any(|stride| !(1..=4096).contains(stride)) {
+        return Err(shape::mismatch("family.strides", "numbers of at least 1", None));
+    }
+    Ok(strides.iter().map(|s| input.width.div_ceil(*s).saturating_mul(input.height.div_ceil(*s))).sum())
 }
 
 /// Every point, in the order of a network's outputs.
@@ -44,8 +42,9 @@ mod tests {
     #[test]
     fn known_networks_have_the_known_number_of_points() {
         let square = |side| InputSize { width: side, height: side };
-        assert_eq!(count(&[8, 16, 32], square(640)), 8400);
-        assert_eq!(count(&[8, 16, 32, 64], square(416)), 3598);
+        assert_eq!(count(&[8, 16, 32], square(640)), Ok(8400));
+        assert_eq!(count(&[8, 16, 32, 64], square(416)), Ok(3598));
+        assert!(count(&[], square(416)).is_err() && count(&[0], square(416)).is_err());
         assert_eq!(points(&[8, 16, 32, 64], square(416)).count(), 3598);
     }
 

@@ -61,10 +61,7 @@ impl Family for Config {
         labels: usize,
         input: InputSize,
     ) -> Result<(), ShapeMismatch> {
-        if !grid::sound(&self.strides) {
-            return Err(shape::mismatch("family.strides", "numbers of at least 1", None));
-        }
-        let points = grid::count(&self.strides, input).to_string();
+        let points = grid::count(&self.strides, input)?.to_string();
         let axes = ["1", &points, &self.columns(labels).to_string()];
         shape::expect(outputs, &self.output, &axes).map(|_| ())
     }
@@ -78,9 +75,9 @@ impl Family for Config {
         let output = shape::output(outputs, 0, &self.output)?;
         let (points, columns) = shape::matrix(&output)?;
         let sides = self.bins() * 4;
-        let fits = grid::sound(&self.strides) && points == grid::count(&self.strides, input);
-        if !fits || columns <= sides {
-            let expected = format!("[1, {}, more than {sides}]", grid::count(&self.strides, input));
+        let expected = grid::count(&self.strides, input)?;
+        if points != expected || columns <= sides {
+            let expected = format!("[1, {expected}, more than {sides}]");
             return Err(shape::mismatch(&self.output, &expected, Some(output.shape)));
         }
         let (sieve, mut scores) = (self.activation.sieve(keep.min_score), Vec::new());
@@ -104,7 +101,7 @@ impl Family for Config {
     fn guess(&self, outputs: &[(String, Vec<i64>)], input: InputSize) -> Option<Guess> {
         let [(name, shape)] = outputs else { return None };
         let &[1, points, columns] = shape.as_slice() else { return None };
-        let points = usize::try_from(points).ok().filter(|p| *p == grid::count(&self.strides, input))?;
+        let points = usize::try_from(points).ok().filter(|p| grid::count(&self.strides, input) == Ok(*p))?;
         let labels = usize::try_from(columns).ok()?.checked_sub(self.bins() * 4).filter(|n| *n > 0)?;
         (points > 0).then(|| shape::guess(Role::Detector, labels, 0, [("output", name.as_str().into())]))
     }

@@ -47,13 +47,10 @@ impl Family for Config {
         labels: usize,
         input: InputSize,
     ) -> Result<(), ShapeMismatch> {
-        if !grid::sound(&self.strides) {
-            return Err(shape::mismatch("family.strides", "numbers of at least 1", None));
-        }
         if self.activation == Activation::Softmax {
             return Err(shape::mismatch("family.activation", "none or sigmoid", None));
         }
-        let points = grid::count(&self.strides, input).to_string();
+        let points = grid::count(&self.strides, input)?.to_string();
         shape::expect(outputs, &self.output, &["1", &points, &(labels.saturating_add(5)).to_string()])
             .map(|_| ())
     }
@@ -66,8 +63,9 @@ impl Family for Config {
     ) -> Result<Decoded, ShapeMismatch> {
         let output = shape::output(outputs, 0, &self.output)?;
         let (points, columns) = shape::matrix(&output)?;
-        if !grid::sound(&self.strides) || points != grid::count(&self.strides, input) || columns <= 5 {
-            let expected = format!("[1, {}, 5 + C]", grid::count(&self.strides, input));
+        let expected = grid::count(&self.strides, input)?;
+        if points != expected || columns <= 5 {
+            let expected = format!("[1, {expected}, 5 + C]");
             return Err(shape::mismatch(&self.output, &expected, Some(output.shape)));
         }
         let sieve = self.activation.sieve(keep.min_score);
@@ -97,7 +95,7 @@ impl Family for Config {
     fn guess(&self, outputs: &[(String, Vec<i64>)], input: InputSize) -> Option<Guess> {
         let [(name, shape)] = outputs else { return None };
         let &[1, points, columns] = shape.as_slice() else { return None };
-        usize::try_from(points).ok().filter(|p| *p > 0 && *p == grid::count(&self.strides, input))?;
+        usize::try_from(points).ok().filter(|p| *p > 0 && grid::count(&self.strides, input) == Ok(*p))?;
         let labels = usize::try_from(columns).ok()?.checked_sub(5).filter(|n| *n > 0)?;
         // A transposed YOLOv8 output has as many points, and one column less a class.
         Some(shape::guess(Role::Detector, labels, 1, [("output", name.as_str().into())]))

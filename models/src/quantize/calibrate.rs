@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::range::Histogram;
-use super::runner::{self, Feed};
+use super::runner;
 use super::{Progress, QuantizeError};
+use crate::manifest::InputSpec;
 use crate::onnx::{GraphProto, ModelProto};
 use crate::runtime::Runtime;
 
@@ -50,7 +51,7 @@ pub(super) fn chunks(graph: &GraphProto, values: &[String]) -> Vec<Vec<String>> 
 pub(super) fn calibrate(
     runtime: &'static Runtime,
     model: &ModelProto,
-    feed: Feed<'_>,
+    input: &InputSpec,
     samples: &[&[u8]],
     values: &[String],
     progress: &mut dyn FnMut(Progress),
@@ -61,7 +62,7 @@ pub(super) fn calibrate(
     for (at, chunk) in chunks.iter().enumerate() {
         progress(Progress::Calibrating { done: at, of: chunks.len() });
         let model = runner::with_outputs(model, chunk);
-        runner::run(runtime, &model, feed, samples, |_, output, values| {
+        runner::run(runtime, &model, input, samples, |_, output, values| {
             let bad = histograms[first + output].add(values);
             if bad > 0 {
                 log::debug!("calibration: `{}` has {bad} values that are not finite", chunk[output]);

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use super::calibrate::chunks;
 use super::plan::{Fate, is_product, name, plan, relu_limit};
-use super::runner::{self, Feed, Noise};
+use super::runner::{self, Noise};
 use super::write::{Ranges, Written, write};
 use super::{LayerReport, Progress, QuantizeError, QuantizeOptions};
+use crate::manifest::InputSpec;
 use crate::onnx::ModelProto;
 use crate::onnx::graph::Wiring;
 use crate::provider::Form;
@@ -23,7 +24,7 @@ const LEAST_GAIN_DB: f64 = 0.05;
 pub(super) struct Reference<'a> {
     pub runtime: &'static Runtime,
     pub origin: &'a ModelProto,
-    pub feed: Feed<'a>,
+    pub input: &'a InputSpec,
     pub samples: Vec<&'a [u8]>,
     answers: Vec<Vec<Vec<f32>>>,
 }
@@ -32,25 +33,25 @@ impl<'a> Reference<'a> {
     pub(super) fn new(
         runtime: &'static Runtime,
         origin: &'a ModelProto,
-        feed: Feed<'a>,
+        input: &'a InputSpec,
         samples: Vec<&'a [u8]>,
     ) -> Result<Self, QuantizeError> {
-        let answers = answers(runtime, origin, feed, &samples)?;
-        Ok(Self { runtime, origin, feed, samples, answers })
+        let answers = answers(runtime, origin, input, &samples)?;
+        Ok(Self { runtime, origin, input, samples, answers })
     }
 
     /// Per output: signal-to-noise ratio of a model against fp32, in dB, on the first `count` samples.
     pub(super) fn snr(
         &self,
         model: &ModelProto,
-        feed: Feed<'_>,
+        input: &InputSpec,
         count: usize,
     ) -> Result<Vec<(String, f64)>, QuantizeError> {
         let names = model.graph.as_ref().map(|g| g.output.iter().map(|o| o.name().to_owned()));
         let names: Vec<String> = names.into_iter().flatten().collect();
         let mut noise: Vec<Option<Noise>> = vec![None; names.len()];
         let samples = &self.samples[..count.min(self.samples.len())];
-        runner::run(self.runtime, model, feed, samples, |sample, output, found| {
+        runner::run(self.runtime, model, input, samples, |sample, output, found| {
             noise[output].get_or_insert_default().add(&self.answers[sample][output], found);
         })?;
         Ok(names.into_iter().zip(noise).filter_map(|(name, noise)| Some((name, noise?.db()))).collect())
@@ -58,7 +59,7 @@ impl<'a> Reference<'a> {
 
     /// The worst output's.
     pub(super) fn worst(&self, model: &ModelProto, count: usize) -> Result<f64, QuantizeError> {
-        Ok(lowest(&self.snr(model, self.feed, count)?))
+        Ok(lowest(&self.snr(model, self.input, count)?))
     }
 }
 
@@ -69,12 +70,12 @@ pub(super) fn lowest(outputs: &[(String, f64)]) -> f64 {
 fn answers(
     runtime: &'static Runtime,
     model: &ModelProto,
-    feed: Feed<'_>,
+    input: &InputSpec,
     samples: &[&[u8]],
 ) -> Result<Vec<Vec<Vec<f32>>>, QuantizeError> {
     let outputs = model.graph.as_ref().map_or(0, |g| g.output.len());
     let mut answers = vec![vec![Vec::new(); outputs]; samples.len()];
-    runner::run(runtime, model, feed, samples, |sample, output, values| {
+    runner::run(runtime, model, input, samples, |sample, output, values| {
         answers[sample][output] = values.to_vec();
     })?;
     Ok(answers)
@@ -109,14 +110,14 @@ pub(super) fn layers(
         let expected = answers(
             reference.runtime,
             &runner::with_outputs(reference.origin, &chunk),
-            reference.feed,
+            reference.input,
             samples,
         )?;
         let names: Vec<String> =
             chunk.iter().map(|v| written.dequantized.get(v).unwrap_or(v).clone()).collect();
         let mut noise = vec![Noise::default(); chunk.len()];
         let model = runner::with_outputs(&written.model, &names);
-        runner::run(reference.runtime, &model, reference.feed, samples, |sample, output, found| {
+        runner::run(reference.runtime, &model, reference.input, samples, |sample, output, found| {
             noise[output].add(&expected[sample][output], found);
         })?;
         for (value, noise) in chunk.iter().zip(noise) {

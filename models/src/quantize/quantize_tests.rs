@@ -78,9 +78,9 @@ fn network() -> ModelProto {
     ModelProto { ir_version: Some(8), graph: Some(graph), opset_import: vec![opset], ..Default::default() }
 }
 
-fn input() -> NetworkInput {
-    let (name, layout, element) = ("image".to_owned(), InputLayout::Nhwc, InputElement::U8);
-    NetworkInput { name, layout, element, mean: None, std: None, width: SIZE, height: SIZE }
+fn input() -> InputSpec {
+    let text = "name = 'image'\nlayout = 'nhwc'\ntype = 'u8'\nwidth = 1\nheight = 1\ncolor = 'bgr'";
+    InputSpec { width: SIZE, height: SIZE, ..toml::from_str(text).unwrap() }
 }
 
 fn pictures() -> Vec<Vec<u8>> {
@@ -96,11 +96,11 @@ fn run(options: &QuantizeOptions, model: &ModelProto) -> Option<Result<Quantized
     Some(quantize(runtime()?, &model.encode_to_vec(), &input(), &pictures(), options, &mut |_| {}))
 }
 
-fn answers(bytes: &[u8], feed: Feed<'_>, pictures: &[Vec<u8>]) -> Vec<Vec<f32>> {
+fn answers(bytes: &[u8], input: &InputSpec, pictures: &[Vec<u8>]) -> Vec<Vec<f32>> {
     let model = ModelProto::decode(bytes).unwrap();
     let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
     let mut answers = Vec::new();
-    runner::run(runtime().unwrap(), &model, feed, &pictures, |_, _, values| answers.push(values.to_vec()))
+    runner::run(runtime().unwrap(), &model, input, &pictures, |_, _, values| answers.push(values.to_vec()))
         .unwrap();
     answers
 }
@@ -141,13 +141,13 @@ fn the_stem_gives_the_same_answers_as_the_whole_graph() {
     for (with, without) in with.unwrap().forms.iter().zip(&without.unwrap().forms) {
         let stem = with.stem.as_ref().unwrap();
         assert_eq!(
-            (stem.mean, stem.std, stem.signed),
+            (stem.mean, stem.std, stem.element == Element::I8),
             ([128.0, 120.0, 112.0], [64.0; 3], with.form == Form::S8s8)
         );
         assert!(without.stem.is_none());
         let network = input();
-        let cut = answers(&with.bytes, Feed::Stem(stem, &network), &pictures());
-        assert_eq!(cut, answers(&without.bytes, Feed::Network(&network), &pictures()), "{}", with.form);
+        let cut = answers(&with.bytes, &network.with(stem), &pictures());
+        assert_eq!(cut, answers(&without.bytes, &network, &pictures()), "{}", with.form);
     }
 }
 
@@ -195,9 +195,9 @@ fn a_folded_relu_lets_nothing_below_zero_through() {
     // Pictures that were not calibrated on may reach beyond the range, and saturate.
     let pictures = pictures();
     let calibrated: Vec<Vec<u8>> = split(&pictures).0.into_iter().map(<[u8]>::to_vec).collect();
-    let exact = answers(&model.encode_to_vec(), Feed::Network(&network), &calibrated).concat();
+    let exact = answers(&model.encode_to_vec(), &network, &calibrated).concat();
     for form in &quantized.unwrap().forms {
-        let found = answers(&form.bytes, Feed::Network(&network), &calibrated).concat();
+        let found = answers(&form.bytes, &network, &calibrated).concat();
         let step = exact.iter().copied().fold(0.0, f32::max) / 127.0;
         for (e, f) in exact.iter().zip(&found) {
             assert!(*f >= 0.0 && (e - f).abs() < 4.0 * step, "{}: {f} for {e}", form.form);
@@ -260,17 +260,21 @@ fn what_cannot_be_handled_is_refused_by_name() {
 fn wrong_samples_and_inputs_are_told() {
     let Some(runtime) = runtime() else { return };
     let model = network().encode_to_vec();
-    let tried = |input: &NetworkInput, pixels: &[Vec<u8>], keep: &[&str]| {
+    let tried = |input: &InputSpec, pixels: &[Vec<u8>], keep: &[&str]| {
         let keep_fp32 = keep.iter().map(|k| (*k).to_owned()).collect();
         let options = QuantizeOptions { keep_fp32, ..options(true) };
         quantize(runtime, &model, input, pixels, &options, &mut |_| {}).unwrap_err().to_string()
     };
     assert!(tried(&input(), &[], &[]).contains("at least one"));
     assert!(tried(&input(), &[vec![0; 5]], &[]).contains("number 0 should have 768 bytes, has 5"));
-    let other = NetworkInput { name: "x".to_owned(), ..input() };
+    let other = InputSpec { name: Some("x".to_owned()), ..input() };
     assert!(tried(&other, &pictures(), &[]).contains("`image` is a second input"));
-    let tall = NetworkInput { height: 32, width: 8, ..input() };
+    let tall = InputSpec { height: 32, width: 8, ..input() };
     assert!(tried(&tall, &pictures(), &[]).contains("should be [1, 32, 8, 3]"));
+    let int8 = InputSpec { scale: Some(0.5), ..input() };
+    assert!(tried(&int8, &pictures(), &[]).contains("is quantised already"));
+    let scaled = InputSpec { mean: [1.0; 3], ..input() };
+    assert!(tried(&scaled, &pictures(), &[]).contains("mean and std are for inputs of type f32"));
     let all = ["first", "left", "right", "deep", "last"];
     assert!(tried(&input(), &pictures(), &all).contains("no layer can be int8"));
 }

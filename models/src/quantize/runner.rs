@@ -1,77 +1,16 @@
-//! Running a graph on samples: pixels to the input tensor, chosen values out.
+//! Running a graph on samples: pixels in, chosen values out.
 //!
 //! Owns: sessions of the quantiser and signal-to-noise ratios. Does not know: what the graph is made of.
 
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::value::{DynValue, Tensor};
 use prost::Message;
 
-use super::stem::StemInput;
-use super::{InputElement, InputLayout, NetworkInput, QuantizeError, reason};
+use super::{QuantizeError, reason};
+use crate::manifest::InputSpec;
 use crate::onnx::{ModelProto, ValueInfoProto};
 use crate::runtime::Runtime;
-
-/// What a graph takes.
-#[derive(Clone, Copy)]
-pub(super) enum Feed<'a> {
-    Network(&'a NetworkInput),
-    Stem(&'a StemInput, &'a NetworkInput),
-}
-
-impl Feed<'_> {
-    fn tensor(self, pixels: &[u8]) -> ort::Result<(String, DynValue)> {
-        match self {
-            Self::Network(input) => {
-                let at = |layout: InputLayout| positions(layout, input.width * input.height);
-                let value = |index: usize| pixels[at(input.layout)(index)];
-                let (dims, range) = (input.dims().to_vec(), 0..pixels.len());
-                let tensor = match input.element {
-                    InputElement::U8 => {
-                        Tensor::from_array((dims, range.map(value).collect::<Vec<u8>>()))?.into_dyn()
-                    }
-                    InputElement::I32 => {
-                        let values: Vec<i32> = range.map(|i| i32::from(value(i))).collect();
-                        Tensor::from_array((dims, values))?.into_dyn()
-                    }
-                    InputElement::F32 => {
-                        let (mean, std) = input.normalisation();
-                        let real = |i: usize| {
-                            let channel = at(input.layout)(i) % 3;
-                            (f32::from(value(i)) - mean[channel]) / std[channel]
-                        };
-                        Tensor::from_array((dims, range.map(real).collect::<Vec<f32>>()))?.into_dyn()
-                    }
-                };
-                Ok((input.name.clone(), tensor))
-            }
-            Self::Stem(stem, input) => {
-                let plane = input.width * input.height;
-                let dims = vec![1, 3, input.height as i64, input.width as i64];
-                let tables = stem.tables();
-                let value = |index: usize| {
-                    let (channel, pixel) = (index / plane, index % plane);
-                    tables[channel][usize::from(pixels[pixel * 3 + stem.channels[channel]])]
-                };
-                let values = (0..pixels.len()).map(value);
-                let tensor = if stem.signed {
-                    Tensor::from_array((dims, values.map(|v| v as i8).collect::<Vec<_>>()))?.into_dyn()
-                } else {
-                    Tensor::from_array((dims, values.map(|v| v as u8).collect::<Vec<_>>()))?.into_dyn()
-                };
-                Ok((stem.name.clone(), tensor))
-            }
-        }
-    }
-}
-
-/// From the index in the tensor to the index in interleaved pixels.
-fn positions(layout: InputLayout, plane: usize) -> impl Fn(usize) -> usize {
-    move |index| match layout {
-        InputLayout::Nhwc => index,
-        InputLayout::Nchw => index % plane * 3 + index / plane,
-    }
-}
+use crate::tensor::InputTensor;
 
 /// The model with these values as its outputs, instead of its own.
 pub(super) fn with_outputs(model: &ModelProto, values: &[String]) -> ModelProto {
@@ -91,7 +30,7 @@ pub(super) fn with_outputs(model: &ModelProto, values: &[String]) -> ModelProto 
 pub(super) fn run(
     runtime: &'static Runtime,
     model: &ModelProto,
-    feed: Feed<'_>,
+    input: &InputSpec,
     samples: &[&[u8]],
     mut each: impl FnMut(usize, usize, &[f32]),
 ) -> Result<(), QuantizeError> {
@@ -106,9 +45,11 @@ pub(super) fn run(
     };
     let failed = |e: ort::Error| QuantizeError::Session(reason(e));
     let mut session = open().map_err(failed)?;
+    // Outlives the outputs: one that is the input itself shares its memory.
+    let mut tensor = InputTensor::new(input).map_err(failed)?;
     for (sample, pixels) in samples.iter().enumerate() {
-        let (name, tensor) = feed.tensor(pixels).map_err(failed)?;
-        let outputs = session.run(ort::inputs![name => &tensor]).map_err(failed)?;
+        tensor.write(pixels);
+        let outputs = session.run(ort::inputs![tensor.value()]).map_err(failed)?;
         for (at, (_, value)) in outputs.iter().enumerate() {
             // Integer outputs (indices, counts) have no range and no noise.
             if let Ok((_, values)) = value.try_extract_tensor::<f32>() {
@@ -150,11 +91,5 @@ mod tests {
         noise.add(&[1.0, -1.0], &[1.1, -0.9]);
         assert!((noise.db() - 20.0).abs() < 1e-3, "{}", noise.db());
         assert_eq!(Noise::default().db(), 200.0);
-    }
-
-    #[test]
-    fn pixels_go_into_planes() {
-        let order: Vec<_> = (0..6).map(positions(InputLayout::Nchw, 2)).collect();
-        assert_eq!(order, [0, 3, 1, 4, 2, 5]);
     }
 }

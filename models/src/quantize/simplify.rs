@@ -7,7 +7,8 @@ use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use prost::Message;
 
-use super::{NetworkInput, QuantizeError, reason};
+use super::{QuantizeError, reason};
+use crate::manifest::InputSpec;
 use crate::onnx::{DimensionProto, GraphProto, ModelProto, check, graph};
 use crate::runtime::Runtime;
 
@@ -17,7 +18,7 @@ const OLDEST_OPSET: i64 = 13;
 pub(super) fn simplify(
     runtime: &'static Runtime,
     fp32: &[u8],
-    input: &NetworkInput,
+    input: &InputSpec,
 ) -> Result<ModelProto, QuantizeError> {
     let mut model = parse(fp32)?;
     bind(model.graph.get_or_insert_default(), input)?;
@@ -60,23 +61,23 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
 }
 
 /// Gives the input's free axes their sizes, so that the runtime can tell every tensor's.
-fn bind(graph: &mut GraphProto, input: &NetworkInput) -> Result<(), QuantizeError> {
+fn bind(graph: &mut GraphProto, input: &InputSpec) -> Result<(), QuantizeError> {
+    let own = input.name.as_deref().unwrap_or_default();
     let names: Vec<_> = graph.input.iter().map(|i| i.name().to_owned()).collect();
-    let missing =
-        || QuantizeError::Input(format!("no input `{}`; there are: {}", input.name, names.join(", ")));
+    let missing = || QuantizeError::Input(format!("no input `{}`; there are: {}", own, names.join(", ")));
     let constants: Vec<_> = graph.initializer.iter().map(|t| t.name().to_owned()).collect();
-    let other = names.iter().find(|name| **name != input.name && !constants.contains(name));
+    let other = names.iter().find(|name| *name != own && !constants.contains(name));
     if let Some(other) = other {
         return Err(QuantizeError::Input(format!("`{other}` is a second input; one is supported")));
     }
-    let value = graph.input.iter_mut().find(|i| i.name() == input.name).ok_or_else(missing)?;
+    let value = graph.input.iter_mut().find(|i| i.name() == own).ok_or_else(missing)?;
     let shape = value.r#type.as_mut().and_then(|t| t.tensor_type.as_mut()).and_then(|t| t.shape.as_mut());
-    let shape = shape.ok_or_else(|| QuantizeError::Input(format!("`{}` has no shape", input.name)))?;
-    let wanted = input.dims();
+    let shape = shape.ok_or_else(|| QuantizeError::Input(format!("`{own}` has no shape")))?;
+    let wanted = input.shape();
     let fits = |(dim, wanted): (&DimensionProto, &i64)| dim.dim_value.is_none_or(|d| d == *wanted || d < 1);
     if shape.dim.len() != 4 || !shape.dim.iter().zip(&wanted).all(fits) {
         let found: Vec<_> = shape.dim.iter().map(|d| d.dim_value.unwrap_or(-1)).collect();
-        return Err(QuantizeError::Input(format!("`{}` should be {wanted:?}, is {found:?}", input.name)));
+        return Err(QuantizeError::Input(format!("`{own}` should be {wanted:?}, is {found:?}")));
     }
     for (dim, wanted) in shape.dim.iter_mut().zip(wanted) {
         *dim = DimensionProto { dim_value: Some(wanted), dim_param: None };

@@ -18,11 +18,9 @@ use signal_hook::iterator::Signals;
 use vedette_core::{Clock, Shutdown, SystemClock};
 use vedette_ingest::Descriptions;
 use vedette_models::quantize::{
-    NetworkInput, Progress, QuantizeOptions, QuantizedForm, RangeMethod, WeightStorage, quantize,
+    Progress, QuantizeOptions, QuantizedForm, RangeMethod, WeightStorage, quantize,
 };
-use vedette_models::{
-    CocoSet, ColorOrder, Draft, DraftForm, Form, InputSpec, Manifest, Runtime, Staged, sha256,
-};
+use vedette_models::{CocoSet, Draft, DraftForm, Form, InputSpec, Manifest, Runtime, Staged, sha256};
 
 use self::compare::{Bounds, Row, compare};
 use super::import;
@@ -180,7 +178,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let made = quantized(runtime, arguments, &draft.input, &fp32, &samples)?;
     for form in &made {
         draft.forms.retain(|old| old.form != form.form);
-        draft.forms.push(described(&draft.name, draft.input.color, form, &samples, arguments.weights)?);
+        draft.forms.push(described(&draft.name, form, &samples, arguments.weights));
     }
     let mut files: Vec<(String, Vec<u8>)> =
         made.iter().map(|form| (file_name(&draft.name, form.form), form.bytes.clone())).collect();
@@ -309,28 +307,12 @@ fn quantized(
         bar.1.set_length(of as u64);
         bar.1.set_position(done as u64);
     };
-    let Some(name) = input.name.as_deref() else {
-        return Err(Failure::failed("the manifest does not name its input: add `name` under [input]"));
-    };
-    let input = NetworkInput::from_spec(input, name).map_err(Failure::failed)?;
-    let made = quantize(runtime, fp32, &input, &samples.pixels, &options, &mut step);
+    let made = quantize(runtime, fp32, input, &samples.pixels, &options, &mut step);
     Ok(made.map_err(Failure::failed)?.forms)
 }
 
 /// A form as the manifest lists it.
-fn described(
-    model: &str,
-    color: ColorOrder,
-    form: &QuantizedForm,
-    samples: &Samples,
-    stored: WeightStorage,
-) -> Result<DraftForm, Failure> {
-    let mixed = || {
-        Failure::failed(
-            "the network's first step mixes its channels: a manifest has no words for that; give --no-stem",
-        )
-    };
-    let input = form.stem.as_ref().map(|stem| stem.form_input(color).ok_or_else(mixed)).transpose()?;
+fn described(model: &str, form: &QuantizedForm, samples: &Samples, stored: WeightStorage) -> DraftForm {
     let int8 = form.layers.iter().filter(|layer| !layer.fp32).count();
     let sources = samples.sources.iter().map(|(_, n)| n).sum::<usize>();
     let made = format!(
@@ -341,7 +323,14 @@ fn described(
         if stored == WeightStorage::Int4 { ", weights stored as int4" } else { "" }
     );
     let file = file_name(model, form.form);
-    Ok(DraftForm { form: form.form, file, sha256: sha256(&form.bytes), made, input, card: None })
+    DraftForm {
+        form: form.form,
+        file,
+        sha256: sha256(&form.bytes),
+        made,
+        input: form.stem.clone(),
+        card: None,
+    }
 }
 
 #[cfg(test)]

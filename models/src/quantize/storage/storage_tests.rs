@@ -7,14 +7,13 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::{FormInput, InputSpec};
 use crate::onnx::graph::Wiring;
 use crate::onnx::{OperatorSetIdProto, TensorTypeProto, TypeProto, data_type};
 use crate::provider::Form;
 use crate::quantize::plan::is_product;
-use crate::quantize::runner::{Feed, Noise, run, with_outputs};
-use crate::quantize::{
-    InputElement, InputLayout, NetworkInput, QuantizeOptions, RangeMethod, StemInput, quantize,
-};
+use crate::quantize::runner::{Noise, run, with_outputs};
+use crate::quantize::{QuantizeOptions, RangeMethod, quantize};
 use crate::runtime::Runtime;
 use crate::testing::mobilenet_v2::{Activation, MobileNetV2};
 
@@ -32,10 +31,9 @@ fn small() -> MobileNetV2 {
     MobileNetV2 { width: 0.25, size: SIZE, ..MobileNetV2::default() }
 }
 
-fn input() -> NetworkInput {
-    let (mean, std) = (Some([128.0; 3]), Some([64.0; 3]));
-    let (layout, element) = (InputLayout::Nchw, InputElement::F32);
-    NetworkInput { name: "input".to_owned(), layout, element, mean, std, width: SIZE, height: SIZE }
+fn input() -> InputSpec {
+    let text = "name = 'input'\nlayout = 'nchw'\ntype = 'f32'\nwidth = 1\nheight = 1\ncolor = 'rgb'";
+    InputSpec { mean: [128.0; 3], std: [64.0; 3], width: SIZE, height: SIZE, ..toml::from_str(text).unwrap() }
 }
 
 /// Waves of several lengths, directions and colours.
@@ -54,11 +52,11 @@ fn pictures(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|seed| (0..SIZE * SIZE * 3).map(|at| wave(seed, at)).collect()).collect()
 }
 
-fn answers(bytes: &[u8], feed: Feed<'_>, pictures: &[Vec<u8>]) -> Vec<f32> {
+fn answers(bytes: &[u8], input: &InputSpec, pictures: &[Vec<u8>]) -> Vec<f32> {
     let model = ModelProto::decode(bytes).unwrap();
     let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
     let mut answers = Vec::new();
-    run(runtime().unwrap(), &model, feed, &pictures, |_, _, values| answers.extend_from_slice(values))
+    run(runtime().unwrap(), &model, input, &pictures, |_, _, values| answers.extend_from_slice(values))
         .unwrap();
     answers
 }
@@ -124,7 +122,7 @@ fn dequantized(bytes: &[u8]) -> BTreeMap<String, Vec<u32>> {
         let each = |_: usize, at: usize, values: &[f32]| {
             found.insert(names[at].clone(), values.iter().map(|v| v.to_bits()).collect());
         };
-        run(runtime().unwrap(), &model, Feed::Network(&network), &[&picture[0]], each).unwrap();
+        run(runtime().unwrap(), &model, &network, &[&picture[0]], each).unwrap();
     }
     found
 }
@@ -135,7 +133,7 @@ fn what_is_expanded_is_what_the_runtime_makes_of_the_file() {
     let (network, pictures) = (input(), pictures(4));
     for activation in [Activation::Relu6, Activation::Relu, Activation::LeakyRelu, Activation::Silu] {
         let original = MobileNetV2 { activation, batch_norm: false, ..small() }.build().encode_to_vec();
-        let exact = answers(&original, Feed::Network(&network), &pictures);
+        let exact = answers(&original, &network, &pictures);
         for (storage, block) in
             [(WeightStorage::Int8, None), (WeightStorage::Int4, None), (WeightStorage::Int4, Some(64))]
         {
@@ -159,9 +157,9 @@ fn what_is_expanded_is_what_the_runtime_makes_of_the_file() {
                 matches!(expand_bytes(&expanded).unwrap(), Cow::Borrowed(_)),
                 "a second time changes nothing"
             );
-            let found = answers(&expanded, Feed::Network(&network), &pictures);
+            let found = answers(&expanded, &network, &pictures);
             // The runtime sums in another order where weights are constants.
-            assert!(snr_db(&answers(&stored, Feed::Network(&network), &pictures), &found) > 100.0, "{what}");
+            assert!(snr_db(&answers(&stored, &network, &pictures), &found) > 100.0, "{what}");
             let db = snr_db(&exact, &found);
             let apart = snr_db(&centred(&exact, 4), &centred(&found, 4));
             eprintln!("{what}: {} bytes, {db:.1} dB, between pictures {apart:.1} dB", stored.len());
@@ -171,7 +169,7 @@ fn what_is_expanded_is_what_the_runtime_makes_of_the_file() {
 }
 
 /// An int8 form of the small network.
-type Int8 = (Form, Vec<u8>, Option<StemInput>);
+type Int8 = (Form, Vec<u8>, Option<FormInput>);
 
 /// Both int8 forms of the small network by this quantiser, and its fp32 file. The first layer stays in fp32.
 fn quantized() -> Option<(Vec<u8>, Vec<Int8>)> {
@@ -187,9 +185,9 @@ fn quantized() -> Option<(Vec<u8>, Vec<Int8>)> {
 fn an_int8_network_with_int4_weights() {
     let Some((fp32, forms)) = quantized() else { return };
     let (network, pictures) = (input(), pictures(6));
-    let exact = answers(&fp32, Feed::Network(&network), &pictures);
+    let exact = answers(&fp32, &network, &pictures);
     for (form, int8, stem) in forms {
-        let feed = stem.as_ref().map_or(Feed::Network(&network), |stem| Feed::Stem(stem, &network));
+        let feed = stem.as_ref().map_or_else(|| network.clone(), |stem| network.with(stem));
         let (int4, report) = store_bytes(&int8, &StorageOptions::new(WeightStorage::Int4)).unwrap();
         let layers = |storage| report.layers.iter().filter(|l| l.storage == storage).count();
         assert!(layers(WeightStorage::Int4) > 45, "{report:?}");
@@ -209,7 +207,7 @@ fn an_int8_network_with_int4_weights() {
         let float = |bytes: &[u8]| types(bytes)[&data_type::FLOAT];
         assert_eq!(float(&int4), float(&int8), "what was left in fp32 stays");
         let db = |bytes: &[u8]| {
-            let found = answers(bytes, feed, &pictures);
+            let found = answers(bytes, &feed, &pictures);
             (snr_db(&exact, &found), snr_db(&centred(&exact, 6), &centred(&found, 6)))
         };
         let (db8, db4) = (db(&int8), db(&expanded));
