@@ -9,6 +9,7 @@
 
 mod classifier;
 mod detector;
+mod energy;
 mod evaluate;
 pub mod families;
 mod features;
@@ -37,6 +38,7 @@ mod upgrade;
 
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
+pub use energy::{Energy, EnergyMeter, NoEnergy};
 pub use evaluate::{
     CocoSet, EvalError, Evaluation, PoseEvaluation, evaluate, evaluate_pose, frame_from_rgb, read_picture,
 };
