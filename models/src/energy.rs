@@ -23,6 +23,12 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 #[error("not measurable here: {0}")]
 pub struct NoEnergy(String);
 
+impl NoEnergy {
+    pub(crate) fn because(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+}
+
 /// Energy of a stretch of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Energy {

@@ -7,6 +7,7 @@
 //! a session of both, [`Detector::detect`] runs it.
 #![deny(unsafe_code)]
 
+mod bench;
 mod classifier;
 mod detector;
 mod energy;
@@ -36,6 +37,7 @@ mod tensorrt;
 mod testing;
 mod upgrade;
 
+pub use bench::{BenchOptions, ColdStart, Joules, Measurement, bench, cold_start, compare};
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
 pub use energy::{Energy, EnergyMeter, NoEnergy};
