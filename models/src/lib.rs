@@ -7,8 +7,10 @@
 //! a session of both, [`Detector::detect`] runs it.
 #![deny(unsafe_code)]
 
+mod bench;
 mod classifier;
 mod detector;
+mod energy;
 mod evaluate;
 pub mod families;
 mod features;
@@ -35,8 +37,10 @@ mod tensorrt;
 mod testing;
 mod upgrade;
 
+pub use bench::{BenchOptions, ColdStart, Joules, Measurement, bench, cold_start, compare};
 pub use classifier::Classifier;
 pub use detector::{Detector, DetectorOptions};
+pub use energy::{Energy, EnergyMeter, NoEnergy};
 pub use evaluate::{
     CocoSet, EvalError, Evaluation, PoseEvaluation, evaluate, evaluate_pose, frame_from_rgb, read_picture,
 };

@@ -1,5 +1,6 @@
-//! `vedette model list | inspect | eval | import | quantize`.
+//! `vedette model list | inspect | bench | eval | import | quantize`.
 
+mod bench;
 mod eval;
 mod import;
 mod inspect;
@@ -19,6 +20,8 @@ pub(super) enum Verb {
     List,
     /// What an ONNX file is: inputs, outputs, size, work, memory, how it is quantised
     Inspect(inspect::Arguments),
+    /// Cost on this machine: CPU, load time, memory, bytes, joules
+    Bench(bench::Arguments),
     /// Accuracy on COCO-format sets, through the product's own pre-processing
     Eval(eval::Arguments),
     /// Make a model of your own ONNX file: a manifest, checked and tried
@@ -31,6 +34,7 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
     match verb {
         Verb::List => list(global),
         Verb::Inspect(arguments) => inspect::run(global, arguments),
+        Verb::Bench(arguments) => bench::run(global, arguments),
         Verb::Eval(arguments) => eval::run(global, arguments),
         Verb::Import(arguments) => import::run(global, arguments),
         Verb::Quantize(arguments) => quantize::run(global, arguments),
