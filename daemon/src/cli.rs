@@ -97,7 +97,7 @@ enum Verb {
     Doctor,
     /// Print the JSON Schema of the configuration
     Schema,
-    /// Models: list them, measure their accuracy
+    /// Models: list, inspect, import, quantise them; measure accuracy and cost
     #[command(subcommand)]
     Model(model::Verb),
     /// Measure: events against truth

@@ -115,7 +115,7 @@ struct Lens {
 
 impl Lens {
     fn new(input: &InputSpec) -> Self {
-        let preprocessor = Preprocessor::new(input.width, input.height, input.color, input.pad);
+        let preprocessor = Preprocessor::of(input);
         Self { preprocessor, input: input.clone() }
     }
 

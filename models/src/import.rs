@@ -14,7 +14,7 @@ pub use self::habits::Habits;
 pub use self::install::{Staged, install, sha256};
 
 use crate::families::{self, Guess, InputSize};
-use crate::manifest::{ColorOrder, Draft, DraftForm, Element, InputSpec, Layout, ManifestError};
+use crate::manifest::{ColorOrder, Draft, DraftForm, Element, Fit, InputSpec, Layout, ManifestError};
 use crate::network::ModelError;
 use crate::onnx::check::{self, OnnxError};
 use crate::provider::Form;
@@ -37,6 +37,8 @@ pub struct ImportOptions {
     pub mean: Option<[f32; 3]>,
     /// Divided by then; without, the family's habit.
     pub std: Option<[f32; 3]>,
+    /// How the picture is brought to the input's sides; without, the family's habit.
+    pub fit: Option<Fit>,
     /// SPDX expression.
     pub licence: String,
 }
@@ -248,6 +250,7 @@ fn picture(
         width,
         height,
         color: ColorOrder::Rgb,
+        fit: Fit::default(),
         pad: 114,
         mean: [0.0; 3],
         std: [1.0; 3],

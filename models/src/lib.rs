@@ -48,8 +48,8 @@ pub use features::FeatureExtractor;
 pub use import::{Habits, ImportError, ImportOptions, Imported, Staged, import, install, sha256};
 pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use manifest::{
-    Card, ColorOrder, Draft, DraftForm, Element, FormFile, FormInput, Golden, InputSpec, Layout, Manifest,
-    ManifestError, Tables, Upstream,
+    Card, ColorOrder, Draft, DraftForm, Element, Fit, FormFile, FormInput, Golden, InputSpec, Layout,
+    Manifest, ManifestError, Tables, Upstream,
 };
 pub use network::{ModelError, Network, NetworkOptions};
 pub use onnx::check::OnnxError;

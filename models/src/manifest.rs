@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use vedette_core::{Class, Role};
 
-pub use self::input::{ColorOrder, Element, FormInput, InputSpec, Layout, Tables};
+pub use self::input::{ColorOrder, Element, Fit, FormInput, InputSpec, Layout, Tables};
 pub use self::write::{Draft, DraftForm};
 use crate::families::{self, Family};
 use crate::provider::{Form, Provider};

@@ -208,7 +208,7 @@ impl Network {
             shares,
         };
         judge(&manifest, &report, &opened.providers, wish.strict)?;
-        let preprocessor = Preprocessor::new(spec.width, spec.height, spec.color, spec.pad);
+        let preprocessor = Preprocessor::of(&spec);
         let Opened { session, sha256, .. } = opened;
         let serving = Serving::new(Served { sha256: sha256.clone(), report: report.clone() });
         Ok(Self { session, spec, input, preprocessor, sha256, report, manifest, serving, upgrade: None })

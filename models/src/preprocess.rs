@@ -1,4 +1,4 @@
-//! Planes to the network's input, letterboxed, in one pass over the samples that the view needs: `[H, W, 3] u8`, or
+//! Planes to the network's input, letterboxed or stretched, in one pass over the samples that the view needs: `[H, W, 3] u8`, or
 //! what the manifest makes of each byte, in either order of axes.
 //!
 //! Owns: where the picture lies in the input ([`Letterbox`]) and the order of the steps. Does not know: ONNX Runtime,
@@ -23,7 +23,7 @@ use self::canvas::{Canvas, Plain, Tabled};
 use self::color::Converter;
 use self::rows::{PlaneRows, Resampler};
 use self::taps::Taps;
-use crate::manifest::{ColorOrder, Layout, Tables};
+use crate::manifest::{ColorOrder, Fit, InputSpec, Layout, Tables};
 
 /// Brings frames into one network's input; keeps its buffers from frame to frame.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Preprocessor {
     height: usize,
     color: ColorOrder,
     pad: u8,
+    fit: Fit,
     plan: Option<Plan>,
     luma: Resampler,
     chroma: [Resampler; 2],
@@ -57,7 +58,22 @@ impl Preprocessor {
     /// For an input of `width` x `height` pixels with these channels; `pad` fills what the picture leaves.
     pub fn new(width: usize, height: usize, color: ColorOrder, pad: u8) -> Self {
         let chroma = [Resampler::default(), Resampler::default()];
-        Self { width, height, color, pad, plan: None, luma: Resampler::default(), chroma }
+        Self {
+            width,
+            height,
+            color,
+            pad,
+            fit: Fit::default(),
+            plan: None,
+            luma: Resampler::default(),
+            chroma,
+        }
+    }
+
+    /// For what a manifest says of an input; of its values only the picture, not what each byte becomes.
+    pub fn of(input: &InputSpec) -> Self {
+        let plain = Self::new(input.width, input.height, input.color, input.pad);
+        Self { fit: input.fit, ..plain }
     }
 
     /// Writes `[height, width, 3]` bytes to `output` and says where the picture lies in it. Bytes beyond that are
@@ -82,7 +98,7 @@ impl Preprocessor {
         let key = Key { size: (frame.width(), frame.height()), aspect: frame.pixel_aspect(), view };
         let plan = match self.plan.take().filter(|plan| plan.key == key) {
             Some(plan) => plan,
-            None => Plan::new(key, self.width, self.height)?,
+            None => Plan::new(key, self.fit, (self.width, self.height))?,
         };
         self.fill(frame, &plan, canvas);
         let letterbox = plan.letterbox;
@@ -123,8 +139,11 @@ impl Preprocessor {
 }
 
 impl Plan {
-    fn new(key: Key, width: usize, height: usize) -> Result<Self, EmptyView> {
-        let letterbox = Letterbox::new(key.size, key.aspect, key.view, (width, height))?;
+    fn new(key: Key, fit: Fit, input: (usize, usize)) -> Result<Self, EmptyView> {
+        let letterbox = match fit {
+            Fit::Letterbox => Letterbox::new(key.size, key.aspect, key.view, input)?,
+            Fit::Stretch => Letterbox::stretched(key.size, key.view, input)?,
+        };
         let [x, y] = letterbox.source();
         let (columns, rows) = (letterbox.columns(), letterbox.rows());
         let (w, h) = (key.size.0 as usize, key.size.1 as usize);

@@ -6,7 +6,7 @@
 use vedette_core::{Class, Role};
 
 use super::ImportOptions;
-use crate::manifest::{ColorOrder, Element, InputSpec};
+use crate::manifest::{ColorOrder, Element, Fit, InputSpec};
 
 /// ImageNet's mean and deviation of R, G and B in bytes: what torchvision normalises with.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]);
@@ -24,6 +24,8 @@ pub struct Habits {
     pub mean: [f32; 3],
     /// Divided by then.
     pub std: [f32; 3],
+    /// How the picture is brought to their sides.
+    pub fit: Fit,
     /// Whose habit it is.
     pub why: &'static str,
 }
@@ -56,10 +58,13 @@ impl Habits {
             }
             _ => (ColorOrder::Rgb, UNIT, "most exports, the YOLO families among them: red first, 0..1"),
         };
+        // TensorFlow's fixed_shape_resizer, torchvision's SSD, RT-DETR's and RF-DETR's resize: without padding.
+        let fit = if kind == "ssd" || kind.contains("detr") { Fit::Stretch } else { Fit::Letterbox };
         match element {
-            Element::F32 => Self { color, mean, std, why },
+            Element::F32 => Self { color, mean, std, fit, why },
             _ => {
-                Self { color, mean: [0.0; 3], std: [1.0; 3], why: "an input of integers: bytes as they are" }
+                let why = "an input of integers: bytes as they are";
+                Self { color, mean: [0.0; 3], std: [1.0; 3], fit, why }
             }
         }
     }
@@ -73,6 +78,7 @@ impl Habits {
         };
         input.mean = options.mean.unwrap_or(turned(self.mean));
         input.std = options.std.unwrap_or(turned(self.std));
+        input.fit = options.fit.unwrap_or(self.fit);
         let flags = [
             ("--color", options.color.is_none()),
             ("--mean", options.mean.is_none()),
@@ -88,6 +94,11 @@ impl Habits {
                 self.why,
                 assumed.join(", ")
             ));
+        }
+        if input.fit == Fit::Stretch && options.fit.is_none() {
+            findings.push(
+                "pictures are stretched to the input's sides, as its family is trained (--fit)".to_owned(),
+            );
         }
     }
 }
@@ -135,5 +146,12 @@ mod tests {
         assert_eq!(Habits::of("yolov8", Role::Detector, Element::F32).std, [255.0; 3]);
         assert_eq!(Habits::of("yolox", Role::Detector, Element::F32).color, ColorOrder::Bgr);
         assert_eq!(Habits::of("yolov8", Role::Detector, Element::U8).std, [1.0; 3]);
+    }
+
+    #[test]
+    fn families_that_learn_from_stretched_pictures_get_them() {
+        for (kind, fit) in [("ssd", Fit::Stretch), ("rtdetr", Fit::Stretch), ("yolox", Fit::Letterbox)] {
+            assert_eq!(Habits::of(kind, Role::Detector, Element::U8).fit, fit, "{kind}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the network takes: one tensor of `[1, height, width, 3]` (or `[1, 3, height, width]`).
 ///
-/// A byte `v` of channel `c` of the letterboxed picture becomes `(v - mean[c]) / std[c]`; where `scale` is given, that
+/// A byte `v` of channel `c` of the fitted picture becomes `(v - mean[c]) / std[c]`; where `scale` is given, that
 /// value already quantised: `round(value / scale) + zero_point`, ties to even, cut to the element's range.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +25,9 @@ pub struct InputSpec {
     pub height: usize,
     /// Order of the three channels.
     pub color: ColorOrder,
+    /// How the picture comes into the input's sides; default `letterbox`.
+    #[serde(default, skip_serializing_if = "Fit::is_default")]
+    pub fit: Fit,
     /// Value of all channels outside the picture, 0..255; default 114.
     #[serde(default = "default_pad")]
     pub pad: u8,
@@ -100,6 +103,24 @@ pub enum ColorOrder {
     Bgr,
     /// Red first.
     Rgb,
+}
+
+/// How a picture of other proportions comes into the sides of an input: as the network's training did it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Its proportions are kept; it lies in the middle, with padding at two sides.
+    #[default]
+    Letterbox,
+    /// Each axis is scaled to fill the input.
+    Stretch,
+}
+
+impl Fit {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What each byte of each channel becomes.

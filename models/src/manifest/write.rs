@@ -8,7 +8,7 @@ use serde::Serialize;
 use toml::Value;
 use vedette_core::{Class, Role};
 
-use super::{Card, Element, FormInput, Golden, InputSpec, Layout, Manifest, Upstream};
+use super::{Card, Element, Fit, FormInput, Golden, InputSpec, Layout, Manifest, Upstream};
 use crate::provider::Form;
 
 /// A manifest that is still being made.
@@ -189,6 +189,9 @@ fn input(text: &mut String, input: &InputSpec) {
     let color = Value::try_from(input.color).unwrap_or_else(|_| "rgb".into());
     let InputSpec { width, height, pad, .. } = input;
     let _ = writeln!(text, "width = {width}\nheight = {height}\ncolor = {color}\npad = {pad}");
+    if input.fit != Fit::default() {
+        line(text, "fit", &Value::try_from(input.fit).unwrap_or_else(|_| "letterbox".into()));
+    }
     if input.mean != [0.0; 3] || input.std != [1.0; 3] {
         let _ = writeln!(
             text,
@@ -268,6 +271,7 @@ mod tests {
             draft.input.mean = mean;
             draft.input.std = std;
             draft.input.color = ColorOrder::Rgb;
+            draft.input.fit = crate::manifest::Fit::Stretch;
             draft.forms[0].input = Some(FormInput {
                 layout: Layout::Nchw, element: Element::I8, color: Some(ColorOrder::Bgr), mean, std, scale,
                 zero_point: if scale.is_some() { zero_point } else { 0 },

@@ -32,6 +32,32 @@ impl Letterbox {
         view: View,
         input: (usize, usize),
     ) -> Result<Self, EmptyView> {
+        // Beyond 8 no camera goes; the bound keeps the factors of both axes within what the taps are made for.
+        let aspect = f64::from(pixel_aspect.clamp(0.125, 8.0));
+        Self::placed(size, view, input, |columns, rows| {
+            let mut shown = (columns * aspect, rows);
+            if swaps_sides(view.rotation) {
+                shown = (shown.1, shown.0);
+            }
+            let scale = (input.0 as f64 / shown.0).min(input.1 as f64 / shown.1);
+            let fit = |length: f64, limit: usize| ((length * scale).round() as usize).clamp(1, limit.max(1));
+            (fit(shown.0, input.0), fit(shown.1, input.1))
+        })
+    }
+
+    /// The same for networks that learned from pictures without padding: each axis is scaled until it fills `input`,
+    /// whatever becomes of the proportions.
+    pub fn stretched(size: (u32, u32), view: View, input: (usize, usize)) -> Result<Self, EmptyView> {
+        Self::placed(size, view, input, |_, _| (input.0.max(1), input.1.max(1)))
+    }
+
+    /// `fitted` tells the view's width and height in the input, after turning, from the frame's columns and rows in it.
+    fn placed(
+        size: (u32, u32),
+        view: View,
+        input: (usize, usize),
+        fitted: impl FnOnce(f64, f64) -> (usize, usize),
+    ) -> Result<Self, EmptyView> {
         let (region, visible) = (view.region, view.region.clipped());
         // NaN slips through minima and maxima: looked at apart.
         let finite = <[f32; 4]>::from(region).iter().all(|v| v.is_finite());
@@ -43,22 +69,15 @@ impl Letterbox {
         let spans = |of: BBox| [span(of.x0, of.x1, size.0), span(of.y0, of.y1, size.1)];
         let (window, source) = (spans(region), spans(visible));
         let length = |[from, to]: [f64; 2]| to - from;
-        // Beyond 8 no camera goes; the bound keeps the factors of both axes within what the taps are made for.
-        let aspect = f64::from(pixel_aspect.clamp(0.125, 8.0));
-        let mut shown = (length(window[0]) * aspect, length(window[1]));
-        if swaps_sides(view.rotation) {
-            shown = (shown.1, shown.0);
-        }
-        let scale = (input.0 as f64 / shown.0).min(input.1 as f64 / shown.1);
-        let fit = |length: f64, limit: usize| ((length * scale).round() as usize).clamp(1, limit.max(1));
-        let (width, height) = (fit(shown.0, input.0), fit(shown.1, input.1));
+        let (width, height) = fitted(length(window[0]), length(window[1]));
         let share = |axis: usize, at: usize| (source[axis][at] - window[axis][0]) / length(window[axis]);
         let corner = |at: usize| turned(view.rotation, (share(0, at), share(1, at)));
         let (a, b) = (corner(0), corner(1));
         let (left, columns) = cells([a.0, b.0], width);
         let (top, rows) = cells([a.1, b.1], height);
-        let content = [(input.0 - width) / 2 + left, (input.1 - height) / 2 + top, columns, rows];
-        Ok(Self { input, content, source, size, rotation: view.rotation })
+        let left = input.0.saturating_sub(width) / 2 + left;
+        let top = input.1.saturating_sub(height) / 2 + top;
+        Ok(Self { input, content: [left, top, columns, rows], source, size, rotation: view.rotation })
     }
 
     /// The part of the frame shown, in luma pixels: [x from, to], [y from, to].
@@ -192,6 +211,24 @@ mod tests {
                 Letterbox::new(size, aspect, view([0.0, 0.0, 1.0, 1.0], rotation), (416, 416)).unwrap();
             assert_eq!(found.content, content, "{size:?} {rotation:?}");
         }
+    }
+
+    #[test]
+    fn a_stretched_picture_fills_the_input_and_boxes_come_back() {
+        for turn in TURNS {
+            let whole = view([0.0, 0.0, 1.0, 1.0], turn);
+            let stretched = Letterbox::stretched((1920, 1080), whole, (300, 200)).unwrap();
+            assert_eq!(stretched.content, [0, 0, 300, 200], "{turn:?}");
+            stretched.padding(|run| assert!(run.is_empty(), "{turn:?}: {run:?}"));
+            let of = BBox { x0: 0.1, y0: 0.2, x1: 0.5, y1: 0.6 };
+            let back = stretched.to_picture(stretched.to_input(of));
+            assert!(
+                <[f32; 4]>::from(of).iter().zip(<[f32; 4]>::from(back)).all(|(a, b)| (a - b).abs() < 1e-5)
+            );
+        }
+        // What a view shows of the outside is padding here too.
+        let half = view([0.5, 0.0, 1.5, 1.0], Rotation::None);
+        assert_eq!(Letterbox::stretched((1920, 1080), half, (300, 200)).unwrap().content, [0, 0, 150, 200]);
     }
 
     #[test]

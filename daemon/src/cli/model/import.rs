@@ -8,7 +8,9 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::json;
 use vedette_core::Class;
-use vedette_models::{ColorOrder, ImportError, ImportOptions, Imported, Manifest, Runtime, import, install};
+use vedette_models::{
+    ColorOrder, Fit, ImportError, ImportOptions, Imported, Manifest, Runtime, import, install,
+};
 
 use crate::cli::{Global, say, say_json};
 use crate::exit::{Failure, Outcome};
@@ -53,6 +55,9 @@ pub(super) struct About {
     /// What they are divided by then [default: its family's]
     #[arg(long, value_name = "A,B,C")]
     std: Option<Three>,
+    /// How pictures of other proportions are brought to its size [default: its family's]
+    #[arg(long, value_name = "letterbox|stretch", value_parser = fit)]
+    fit: Option<Fit>,
     /// SPDX expression of its licence, for the manifest
     #[arg(long, value_name = "SPDX")]
     licence: Option<String>,
@@ -97,6 +102,14 @@ fn color(text: &str) -> Result<ColorOrder, String> {
     }
 }
 
+fn fit(text: &str) -> Result<Fit, String> {
+    match text {
+        "letterbox" => Ok(Fit::Letterbox),
+        "stretch" => Ok(Fit::Stretch),
+        _ => Err(format!("`{text}` is neither letterbox nor stretch")),
+    }
+}
+
 impl About {
     fn options(&self) -> Result<ImportOptions, Failure> {
         let labels = match &self.labels {
@@ -111,6 +124,7 @@ impl About {
             color: self.color,
             mean: self.mean.map(|Three(mean)| mean),
             std: self.std.map(|Three(std)| std),
+            fit: self.fit,
             licence: self.licence.clone().unwrap_or_default(),
         })
     }
