@@ -211,7 +211,7 @@ impl Global {
     }
 
     fn options(&self) -> config::Options {
-        let dialects = wire::DIALECTS.iter().map(|d| d.name().to_owned()).collect();
+        let dialects = wire::DIALECTS.iter().map(|d| d.name.to_owned()).collect();
         config::Options {
             dialects,
             ..config::Options::of_process(Some(self.config.clone()), Some(self.state()))

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vedette_analysis::rules::RuleSetup;
-use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
+use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Severity, Span};
 use vedette_ingest::Transport;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
@@ -154,12 +154,23 @@ pub struct TensorRt {
     pub workspace_mib: Option<usize>,
 }
 
+/// Which events a broker gets; none of a list: all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of these cameras; then none of the node.
+    pub cameras: Option<Vec<CameraId>>,
+    /// Of these kinds.
+    pub kinds: Option<Vec<String>>,
+    /// Of these severities.
+    pub severities: Option<Vec<Severity>>,
+}
+
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
     /// Its name.
     pub id: Name,
-    /// [`EMBEDDED`], or an `mqtt`/`mqtts` URL without login.
+    /// [`EMBEDDED`], or an `mqtt`, `mqtts`, `ws` or `wss` URL without login.
     pub url: String,
     /// Wire schemas; not empty. Default `vedette`.
     pub dialects: Vec<String>,
@@ -169,7 +180,7 @@ pub struct Broker {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Secret>,
-    /// Certificates to trust, PEM; only with `mqtts`. Default: the system's.
+    /// Certificates to trust, PEM; only with `mqtts` and `wss`. Default: the system's.
     pub ca: Option<PathBuf>,
     /// The daemon's own certificate, PEM; given exactly when `client_key` is.
     pub client_certificate: Option<PathBuf>,
@@ -179,8 +190,18 @@ pub struct Broker {
     pub client_id: String,
     /// 5 s to 18 h. Default 30 s.
     pub keep_alive: Span,
-    /// Default 5; the embedded broker: 3.1.1.
-    pub version: MqttVersion,
+    /// Default: 5, or 3.1.1 where the broker does not know that; the embedded broker: 3.1.1.
+    pub version: Option<MqttVersion>,
+    /// Whether events are sent at QoS 1, as against 0. Default true.
+    pub acknowledged: bool,
+    /// Events a second at most, 1..=10000. Default 200.
+    pub replay_per_second: u32,
+    /// How long an event is of use. Default: for ever.
+    pub expiry: Option<Span>,
+    /// Which events it gets. Default: all.
+    pub filter: Filter,
+    /// Of its dialects.
+    pub settings: crate::wire::Settings,
 }
 
 /// One camera.

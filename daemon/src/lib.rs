@@ -21,6 +21,7 @@ pub mod replay;
 pub mod service;
 pub mod share;
 pub mod sinks;
+mod state_file;
 pub mod time_sync;
 pub mod usage;
 pub mod wire;

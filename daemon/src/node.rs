@@ -7,6 +7,7 @@
 //! event and no retained value is lost by it.
 
 mod error;
+mod inventory;
 mod translate;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use crate::time_sync;
 use crate::wire::{NodeStatus, Stamp, Stats};
 
 pub use error::StartError;
-use translate::{detector_options, model_stats, mqtt_config, provider_shares, stamp, stats_of};
+use translate::{detector_options, model_stats, mqtt_configs, provider_shares, sink_names, stamp, stats_of};
 
 /// The folder of the state in which `model import` puts models.
 pub(crate) const OWN_MODELS: &str = "models";
@@ -86,7 +87,7 @@ pub struct Kept {
 impl Kept {
     /// Of a node whose configuration is `config`, opened for the first time.
     fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
-        let sinks: Vec<_> = config.brokers.keys().cloned().collect();
+        let sinks = sink_names(config);
         let embedded = embedded_for(config, host, None)?;
         let outbox = MemoryOutbox::open(&host.state, stamp_of(config, detector), &sinks, &*host.clock)?;
         Ok(Self {
@@ -103,10 +104,11 @@ impl Kept {
     fn adapt(&mut self, config: &Config, host: &Host, detector: &Detector) -> Result<(), StartError> {
         self.embedded = embedded_for(config, host, self.embedded.take())?;
         self.outbox.restamp(stamp_of(config, detector));
-        for gone in self.config.brokers.keys().filter(|id| !config.brokers.contains_key(*id)) {
+        let sinks = sink_names(config);
+        for gone in sink_names(&self.config).iter().filter(|id| !sinks.contains(id)) {
             self.outbox.detach(gone);
         }
-        for id in config.brokers.keys() {
+        for id in &sinks {
             self.outbox.attach(id);
         }
         for id in self.config.cameras.keys() {
@@ -259,6 +261,8 @@ impl Node {
 
     fn start_all(&mut self, descriptions: Arc<Descriptions>) -> Result<(), StartError> {
         self.publish_status("online");
+        inventory::publish(&self.config, &self.host.state, self.host.clock.wall(), &self.latest)
+            .map_err(|e| StartError::State { path: self.host.state.clone(), source: e })?;
         for broker in self.config.brokers.values() {
             let deps = SinkDeps {
                 node: self.config.node.id.clone(),
@@ -268,7 +272,9 @@ impl Node {
                 latest: Arc::clone(&self.latest),
             };
             let port = self.embedded.as_ref().map(EmbeddedBroker::port);
-            self.sinks.push(mqtt_config(broker, port)?.build(deps)?);
+            for connection in mqtt_configs(broker, port)? {
+                self.sinks.push(connection.build(deps.clone())?);
+            }
         }
         let deps = CameraDeps {
             clock: Arc::clone(&self.host.clock),

@@ -46,8 +46,8 @@ pub enum OutboxError {
 /// One frozen message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frozen {
-    /// The dialect it is written in.
-    pub dialect: &'static str,
+    /// The dialect it is written in: its [`crate::wire::Dialect::key`].
+    pub dialect: String,
     /// Its topic below `<prefix>/<node>`.
     pub topic: String,
     /// Its bytes; the same at every re-send.

@@ -48,13 +48,26 @@ pub struct SinkStatus {
     pub acked: u64,
     /// Messages that the broker refused, each refusal counted.
     pub refused: u64,
+    /// Events that were not delivered because the broker refuses them for good.
+    pub given_up: u64,
+    /// Events that the broker took while nobody subscribed to them; MQTT 5 alone can tell.
+    pub nobody_listens: u64,
     /// Events that the bound of the outbox dropped.
     pub dropped: u64,
 }
 
 impl From<SinkStatus> for SinkStats {
     fn from(status: SinkStatus) -> Self {
-        let SinkStatus { connected, last_error: _, queued, acked, refused, dropped } = status;
-        Self { connected, queued, acked, refused, dropped }
+        let SinkStatus {
+            connected,
+            last_error: _,
+            queued,
+            acked,
+            refused,
+            given_up,
+            nobody_listens,
+            dropped,
+        } = status;
+        Self { connected, queued, acked, refused, given_up, nobody_listens, dropped }
     }
 }

@@ -1,22 +1,53 @@
 //! Turns what the appliance says into bytes and topics; the only place that does.
 //!
 //! Owns: the dialects (wire schemas) and the list of them. Does not know: connections, queues, files. A dialect is
-//! one file with one `impl Dialect` and one entry in [`DIALECTS`].
+//! one file with one `impl Dialect` and one word in [`dialects!`].
 
-pub mod vedette;
+mod settings;
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use uuid::Uuid;
-use vedette_core::{Event, Name};
+use vedette_core::{CameraId, Event, Name, Severity};
 
+pub use settings::{CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings};
 pub use vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
     Stats,
 };
 
-/// Every dialect there is; brokers name them in `dialects = […]`.
-pub const DIALECTS: &[&dyn Dialect] = &[&vedette::Vedette];
+/// Declares the dialects' modules and the list of them. Each exports `NAME`, `ABOUT` and `build`.
+macro_rules! dialects {
+    ($($module:ident),+ $(,)?) => {
+        $(pub mod $module;)+
+        /// Every dialect there is; brokers name them in `dialects = […]`.
+        pub const DIALECTS: &[Kind] = &[$(Kind {
+            name: $module::NAME,
+            about: $module::ABOUT,
+            build: $module::build,
+        }),+];
+    };
+}
+
+dialects! { vedette, }
+
+/// One entry of [`DIALECTS`].
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// As in `dialects = […]`.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// Makes it for one broker; the reason, with the key that is wrong, where the settings cannot be used.
+    pub build: fn(&Settings) -> Result<Arc<dyn Dialect>, String>,
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
 
 /// Which model an event rests on.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -31,7 +62,7 @@ pub struct ModelStamp {
 }
 
 /// What the daemon adds to every event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Stamp {
     /// This appliance.
     pub node: Name,
@@ -41,17 +72,72 @@ pub struct Stamp {
     pub config: String,
     /// The model in use.
     pub model: ModelStamp,
+    /// The dialects that some broker speaks, each [`Dialect::key`] once.
+    pub dialects: Vec<Arc<dyn Dialect>>,
 }
 
 /// One message of one dialect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Below `<prefix>/<node>`, without a leading slash.
+    /// Below the dialect's [`Dialect::root`], without a leading slash.
     pub topic: String,
     /// What is sent, byte for byte.
     pub payload: Vec<u8>,
     /// Whether the broker keeps it as the topic's latest value.
     pub retained: bool,
+    /// How long it is of use (MQTT 5's message expiry); none: for ever.
+    pub expiry: Option<Duration>,
+}
+
+impl Message {
+    /// The latest value of a topic.
+    pub fn retained(topic: impl Into<String>, payload: Vec<u8>) -> Self {
+        Self { topic: topic.into(), payload, retained: true, expiry: None }
+    }
+
+    /// Said once, kept by nobody.
+    pub fn passing(topic: impl Into<String>, payload: Vec<u8>) -> Self {
+        Self { topic: topic.into(), payload, retained: false, expiry: None }
+    }
+}
+
+/// Where a broker's topics begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// First levels of every topic of our own: the broker's `prefix`.
+    pub prefix: String,
+    /// This appliance.
+    pub node: Name,
+}
+
+/// What a camera is set up to report: what consumers that want to be told of entities in advance are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CameraInventory {
+    /// Which camera.
+    pub camera: CameraId,
+    /// Its rules, in the order of their names.
+    pub rules: Vec<RuleInventory>,
+    /// Rules that there were and that are gone, since the state folder was new: their entities are to be removed.
+    pub gone: Vec<RuleInventory>,
+}
+
+/// A rule of a camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleInventory {
+    /// Its name in the configuration.
+    pub rule: Name,
+    /// Its kind, such as `intrusion`.
+    pub kind: String,
+    /// How urgent its events are.
+    pub severity: Severity,
+    /// Where it looks.
+    pub zone: Option<Name>,
+    /// Likewise.
+    pub line: Option<Name>,
+    /// Whether its incidents last (`begin` … `end`), as against `once`.
+    pub lasting: bool,
+    /// Whether its state carries a number.
+    pub counts: bool,
 }
 
 /// What is true at the moment, as opposed to what happened.
@@ -59,6 +145,8 @@ pub struct Message {
 pub enum Update {
     /// Of the node.
     Node(NodeStatus),
+    /// Of one camera: what it may report at all.
+    Inventory(CameraInventory),
     /// Of one camera.
     Camera(CameraStatus),
     /// Of one rule.
@@ -67,14 +155,73 @@ pub enum Update {
     Stats(Stats),
 }
 
-/// A wire schema: which messages tell what, where, and in which bytes. Pure: the same arguments give the same bytes.
+/// What a dialect makes of a message that came on one of its subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// All updates are to be told again: whoever keeps them began anew.
+    Republish,
+    /// Somebody asks for something.
+    Command {
+        /// What, as in `command/<verb>`.
+        verb: String,
+        /// The arguments: JSON, not looked at yet.
+        arguments: Vec<u8>,
+    },
+}
+
+/// A wire schema as one broker gets it: which messages tell what, where, and in which bytes. Pure: the same arguments
+/// give the same bytes.
 pub trait Dialect: Send + Sync {
     /// As in `dialects = […]`.
     fn name(&self) -> &'static str;
+
+    /// Under what its frozen events are stored: its name, unless a broker's own settings are in their bytes.
+    fn key(&self) -> &str {
+        self.name()
+    }
+
+    /// The levels before every topic of its messages.
+    fn root(&self, at: &Place) -> String {
+        format!("{}/{}", at.prefix, at.node)
+    }
+
     /// The message of an event; none where this dialect has no words for it. `latency_ms` is from capture to stored.
     fn event(&self, stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) -> Option<Message>;
-    /// The message of an update; none where this dialect has no words for it.
-    fn update(&self, update: &Update) -> Option<Message>;
+
+    /// The messages of an update; none where this dialect has no words for it.
+    fn update(&self, at: &Place, update: &Update) -> Vec<Message>;
+
+    /// The messages of an update whose subject is gone: where the retained values are to be forgotten, an empty payload.
+    fn cleared(&self, at: &Place, update: &Update) -> Vec<Message> {
+        let retained = self.update(at, update).into_iter().filter(|message| message.retained);
+        retained.map(|message| Message { payload: Vec::new(), ..message }).collect()
+    }
+
+    /// What the broker says once the daemon is gone, and the daemon says when it goes; `offline` is the node's status
+    /// then. None for dialects that leave this to the one they share a connection with.
+    fn will(&self, at: &Place, offline: &NodeStatus) -> Option<Message> {
+        self.update(at, &Update::Node(offline.clone())).into_iter().next()
+    }
+
+    /// Whether it needs a connection of its own, as MQTT has one will for each.
+    fn own_connection(&self) -> bool {
+        false
+    }
+
+    /// MQTT 5's content type of its messages.
+    fn content_type(&self) -> &'static str {
+        "application/json"
+    }
+
+    /// Whole topic filters that it listens on.
+    fn subscriptions(&self, _at: &Place) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// A message on one of them; none where it means nothing. Bytes of strangers: whatever comes, no panic.
+    fn received(&self, _at: &Place, _topic: &str, _payload: &[u8]) -> Option<Reaction> {
+        None
+    }
 }
 
 impl std::fmt::Debug for dyn Dialect {
@@ -84,18 +231,18 @@ impl std::fmt::Debug for dyn Dialect {
 }
 
 /// Finds a dialect by its name.
-pub fn dialect(name: &str) -> Option<&'static dyn Dialect> {
-    DIALECTS.iter().copied().find(|d| d.name() == name)
+pub fn dialect(name: &str) -> Option<&'static Kind> {
+    DIALECTS.iter().find(|kind| kind.name == name)
 }
 
-/// The whole topic of a message: `<prefix>/<node>/<below>`.
-pub fn topic(prefix: &str, node: &Name, below: &str) -> String {
-    format!("{prefix}/{node}/{below}")
+/// The whole topic of a message: `<root>/<below>`.
+pub fn topic(root: &str, below: &str) -> String {
+    if root.is_empty() { below.to_owned() } else { format!("{root}/{below}") }
 }
 
 /// Freezes events: once [`Encoder::freeze`] has answered, the bytes of a sequence number never change, whatever is
-/// reloaded later. All dialects are frozen at once, so that a store needs no knowledge of the brokers behind it and
-/// a broker that is added later can still read what it finds.
+/// reloaded later. All dialects that some broker speaks are frozen at once, so that a store needs no knowledge of the
+/// brokers behind it.
 #[derive(Debug)]
 pub struct Encoder {
     stamp: RwLock<Stamp>,
@@ -112,18 +259,19 @@ impl Encoder {
         *self.stamp.write().unwrap_or_else(PoisonError::into_inner) = stamp;
     }
 
-    /// The messages of an event, one for each dialect that has words for it, by the dialect's name.
+    /// The messages of an event, one for each dialect that has words for it, by [`Dialect::key`].
     pub fn freeze(
         &self,
         epoch: Uuid,
         seq: u64,
         latency_ms: Option<u64>,
         event: &Event,
-    ) -> Vec<(&'static str, Message)> {
+    ) -> Vec<(String, Message)> {
         let mut stamp = self.stamp.read().unwrap_or_else(PoisonError::into_inner).clone();
         stamp.epoch = epoch;
-        let message = |d: &&dyn Dialect| Some((d.name(), d.event(&stamp, seq, latency_ms, event)?));
-        DIALECTS.iter().filter_map(message).collect()
+        let message =
+            |d: &Arc<dyn Dialect>| Some((d.key().to_owned(), d.event(&stamp, seq, latency_ms, event)?));
+        stamp.dialects.iter().filter_map(message).collect()
     }
 }
 
@@ -134,8 +282,10 @@ mod tests {
     #[test]
     fn dialects_are_found_by_name_and_names_are_unique() {
         for (at, one) in DIALECTS.iter().enumerate() {
-            assert_eq!(dialect(one.name()).map(Dialect::name), Some(one.name()));
-            assert!(DIALECTS[..at].iter().all(|other| other.name() != one.name()), "{}", one.name());
+            assert_eq!(dialect(one.name).map(|kind| kind.name), Some(one.name));
+            assert!(DIALECTS[..at].iter().all(|other| other.name != one.name), "{}", one.name);
+            let built = (one.build)(&Settings::default()).unwrap();
+            assert_eq!(built.name(), one.name);
         }
         assert!(dialect("morse").is_none());
     }

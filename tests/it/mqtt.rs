@@ -42,7 +42,13 @@ impl Rig {
         let state = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp { node: name("box"), epoch: Uuid::nil(), config: "0123456789".into(), model };
+        let stamp = Stamp {
+            node: name("box"),
+            epoch: Uuid::nil(),
+            config: "0123456789".into(),
+            model,
+            dialects: vec![Arc::new(vedette::wire::vedette::Vedette)],
+        };
         let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], &*clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
@@ -159,7 +165,7 @@ fn delivers_in_order(version: MqttVersion) {
     let subscriber = Subscriber::start("watcher", broker.port(), None);
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
-    config.version = version;
+    config.version = Some(version);
     let sink = rig.sink(config);
     std::thread::scope(|scope| {
         for camera in ["gate", "yard", "hall", "dock"] {
@@ -192,7 +198,7 @@ fn a_wrong_password_is_named_and_the_right_one_works() {
     for version in [MqttVersion::V311, MqttVersion::V5] {
         let mut config = rig.config(broker.port());
         (config.version, config.user, config.password) =
-            (version, Some("box".into()), Some(Secret::new("wrong")));
+            (Some(version), Some("box".into()), Some(Secret::new("wrong")));
         let sink = rig.sink(config);
         let status = rig.until(&sink, "a refusal", |s| s.last_error.is_some());
         let expected = "refused the user name or password; check [broker.b] in vedette.secrets";
@@ -332,7 +338,7 @@ fn the_broker_says_offline_when_the_daemon_dies() {
     for version in [MqttVersion::V311, MqttVersion::V5] {
         let rig = Rig::new();
         let mut config = rig.config(broker.port());
-        config.version = version;
+        config.version = Some(version);
         let sink = rig.sink(config);
         let states = |m: &[Message]| {
             m.iter().filter(|m| m.topic == "vedette/box/status").map(|m| m.get("state")).collect::<Vec<_>>()
@@ -402,7 +408,7 @@ fn a_plain_subscriber_works_with_the_embedded_broker() {
     let broker = EmbeddedBroker::start(0).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
-    (config.address, config.version) = (Address::embedded(broker.port()), MqttVersion::V311);
+    (config.address, config.version) = (Address::embedded(broker.port()), Some(MqttVersion::V311));
     let sink = rig.sink(config);
     rig.until(&sink, "a connection", |s| s.connected);
     let mut child = Command::new("mosquitto_sub")
@@ -440,7 +446,7 @@ fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
     let again = EmbeddedBroker::start(port).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(port);
-    config.version = MqttVersion::V311;
+    config.version = Some(MqttVersion::V311);
     let sink = rig.sink(config);
     rig.append("gate");
     rig.until(&sink, "delivery by the second broker", |s| s.acked == 1);

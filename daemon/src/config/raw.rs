@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vedette_core::{Name, Point, Span};
+use vedette_core::{Name, Point, Severity, Span};
 use vedette_ingest::Transport;
 
 /// A configuration file of Vedette.
@@ -130,8 +130,8 @@ impl Provider {
 #[serde(default)]
 #[schemars(rename = "Broker")]
 pub(super) struct RawBroker {
-    /// `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, or `embedded`: a small broker inside the daemon,
-    /// 127.0.0.1:1883, for one box. Needed.
+    /// `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, `ws://HOST[:80][/mqtt]`, `wss://HOST[:443][/mqtt]`, or `embedded`:
+    /// a small broker inside the daemon, 127.0.0.1:1883, for one box. Needed.
     pub(super) url: Option<String>,
     /// Wire schemas of the messages.
     pub(super) dialects: Vec<String>,
@@ -142,7 +142,7 @@ pub(super) struct RawBroker {
     /// Password. Its place is `vedette.secrets`.
     #[serde(skip_serializing)]
     pub(super) password: Option<String>,
-    /// Certificates to trust (PEM), for `mqtts`; relative to the configuration directory, as the next two are.
+    /// Certificates to trust (PEM), for `mqtts` and `wss`; relative to the configuration directory, as the next two are.
     /// Default: the system's.
     pub(super) ca: Option<PathBuf>,
     /// The daemon's own certificate (PEM), for brokers that ask for one; with `client_key`.
@@ -153,8 +153,100 @@ pub(super) struct RawBroker {
     pub(super) client_id: Option<String>,
     /// Longest silence before the broker is asked whether it is still there; 5 s to 18 h.
     pub(super) keep_alive: Span,
-    /// MQTT version. Default: 5; the embedded broker speaks 3.1.1.
+    /// MQTT version. Default: 5, or 3.1.1 where the broker does not know that; the embedded broker speaks 3.1.1.
     pub(super) version: Option<MqttVersion>,
+    /// 1: the broker acknowledges each event, and nothing is lost. 0: an event counts as delivered when it is written.
+    #[schemars(range(max = 1))]
+    pub(super) qos: u8,
+    /// Events a second at most, 1 to 10000, so that what waited does not flood the broker: Mosquitto keeps 1,000
+    /// messages for a slow subscriber and drops the rest.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) replay_per_second: u32,
+    /// How long an event is of use to a subscriber that is away (MQTT 5's message expiry). Default: for ever.
+    pub(super) expiry: Option<Span>,
+    /// Which events it gets: `[broker.NAME.filter]`.
+    pub(super) filter: RawFilter,
+    /// Home Assistant's discovery: `[broker.NAME.homeassistant]`.
+    pub(super) homeassistant: RawHomeAssistant,
+    /// Sparkplug B: `[broker.NAME.sparkplug]`.
+    pub(super) sparkplug: RawSparkplug,
+    /// Frigate's schema: `[broker.NAME.frigate]`.
+    pub(super) frigate: RawFrigate,
+    /// Messages of your own: `[broker.NAME.custom]`.
+    pub(super) custom: RawCustom,
+}
+
+/// Which events a broker gets; what is not named is not asked for.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Filter")]
+pub(super) struct RawFilter {
+    /// Of these cameras. Default: of all, and of the node.
+    pub(super) cameras: Option<Vec<String>>,
+    /// Of these kinds, such as `intrusion`. Default: of all.
+    pub(super) kinds: Option<Vec<String>>,
+    /// Of these severities. Default: of all.
+    pub(super) severities: Option<Vec<Severity>>,
+}
+
+/// Home Assistant's discovery.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "HomeAssistant")]
+pub(super) struct RawHomeAssistant {
+    /// Its discovery prefix.
+    pub(super) discovery: String,
+}
+
+impl Default for RawHomeAssistant {
+    fn default() -> Self {
+        Self { discovery: "homeassistant".to_owned() }
+    }
+}
+
+/// Sparkplug B.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Sparkplug")]
+pub(super) struct RawSparkplug {
+    /// The group of which this appliance is an edge node.
+    pub(super) group: String,
+    /// The host that must be online before anything is published. Default: nobody is waited for.
+    pub(super) primary_host: Option<String>,
+}
+
+impl Default for RawSparkplug {
+    fn default() -> Self {
+        Self { group: "vedette".to_owned(), primary_host: None }
+    }
+}
+
+/// Frigate's schema.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Frigate")]
+pub(super) struct RawFrigate {
+    /// First levels of its topics.
+    pub(super) prefix: String,
+}
+
+impl Default for RawFrigate {
+    fn default() -> Self {
+        Self { prefix: "frigate".to_owned() }
+    }
+}
+
+/// Messages of your own.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Custom")]
+pub(super) struct RawCustom {
+    /// Template (Jinja) of the whole topic of an event. Needed for the dialect `custom`.
+    pub(super) topic: String,
+    /// Template of its payload. Default: the event as JSON.
+    pub(super) payload: String,
+    /// What the payload is, for MQTT 5. Default: `application/json`.
+    pub(super) content_type: String,
 }
 
 impl Default for RawBroker {
@@ -171,6 +263,14 @@ impl Default for RawBroker {
             client_id: None,
             keep_alive: Span::secs(30),
             version: None,
+            qos: 1,
+            replay_per_second: 200,
+            expiry: None,
+            filter: RawFilter::default(),
+            homeassistant: RawHomeAssistant::default(),
+            sparkplug: RawSparkplug::default(),
+            frigate: RawFrigate::default(),
+            custom: RawCustom::default(),
         }
     }
 }
@@ -185,6 +285,15 @@ pub enum MqttVersion {
     /// MQTT 3.1.1.
     #[serde(rename = "3.1.1")]
     V311,
+}
+
+impl std::fmt::Display for MqttVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V5 => "5",
+            Self::V311 => "3.1.1",
+        })
+    }
 }
 
 /// One camera.

@@ -136,7 +136,10 @@ fn every_key_arrives() {
     assert!(config.inference.strict && config.inference.threads == 2);
     let factory = &config.brokers["factory"];
     assert_eq!((factory.client_id.as_str(), factory.keep_alive), ("vedette-plant7", Span::secs(60)));
-    assert_eq!((factory.version, config.brokers["local"].version), (MqttVersion::V311, MqttVersion::V311));
+    assert_eq!(
+        (factory.version, config.brokers["local"].version),
+        (Some(MqttVersion::V311), Some(MqttVersion::V311))
+    );
     let gate = &config.cameras["gate"];
     assert_eq!((gate.fps, gate.transport), (2.0, Transport::Udp));
     assert_eq!((gate.masks.len(), gate.zones.len(), gate.lines.len()), (1, 1, 1));

@@ -32,6 +32,14 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("{0}")]
     Outbox(#[from] OutboxError),
+    /// A file of the state directory cannot be read or written.
+    #[error("state directory {path}: {source}; give the daemon's user write access to it")]
+    State {
+        /// Which one.
+        path: std::path::PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The embedded broker's port is taken.
     #[error("{0}")]
     Embedded(#[from] EmbeddedError),

@@ -3,16 +3,17 @@
 //! Owns: only these translations. Does not know: anything that runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use vedette_core::Class;
+use vedette_core::{Class, Name};
 use vedette_models::{DetectorOptions, Provider, Served, TensorRtOptions};
 
 use crate::config::{self, Config};
 use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
-use crate::sinks::{Address, MqttConfig, SinkError};
-use crate::wire::{CameraStats, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
+use crate::sinks::{self, Address, MqttConfig, SinkError};
+use crate::wire::{CameraStats, Dialect, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
 
 /// TensorRT's engines, within the state folder; that folder's only content.
 const ENGINES: &str = "tensorrt";
@@ -63,26 +64,71 @@ pub(super) fn provider_shares(model: &str, served: &Served) -> Vec<ProviderShare
         .collect()
 }
 
-/// A broker as the worker wants it. `embedded` is the port of the broker in this process.
-pub(super) fn mqtt_config(broker: &config::Broker, embedded: Option<u16>) -> Result<MqttConfig, SinkError> {
+/// A broker as its workers want it: one for the dialects that can share a connection, and one for each that cannot.
+/// `embedded` is the port of the broker in this process.
+pub(super) fn mqtt_configs(
+    broker: &config::Broker,
+    embedded: Option<u16>,
+) -> Result<Vec<MqttConfig>, SinkError> {
     let address = match embedded {
         Some(port) if broker.url == config::EMBEDDED => Address::embedded(port),
         _ => Address::parse(&broker.url)?,
     };
-    Ok(MqttConfig {
-        id: broker.id.clone(),
-        address,
+    let dialects = sinks::mqtt::dialects(&broker.id, &broker.dialects, &broker.settings)?;
+    let (apart, together): (Vec<_>, Vec<_>) = dialects.into_iter().partition(|d| d.own_connection());
+    let connection = |id: Name, client_id: String, dialects| MqttConfig {
+        id,
+        address: address.clone(),
         version: broker.version,
         prefix: broker.prefix.clone(),
-        dialects: broker.dialects.clone(),
+        dialects,
         user: broker.user.clone(),
         password: broker.password.clone(),
         ca: broker.ca.clone(),
         client_certificate: broker.client_certificate.clone(),
         client_key: broker.client_key.clone(),
-        client_id: broker.client_id.clone(),
+        client_id,
         keep_alive: broker.keep_alive,
-    })
+        acknowledged: broker.acknowledged,
+        replay_per_second: broker.replay_per_second,
+        event_expiry: broker.expiry.map(|span| span.0),
+    };
+    let mut configs = Vec::new();
+    if !together.is_empty() {
+        configs.push(connection(broker.id.clone(), broker.client_id.clone(), together));
+    }
+    for dialect in apart {
+        let id = sink_name(broker, dialect.name());
+        configs.push(connection(id, format!("{}-{}", broker.client_id, dialect.name()), vec![dialect]));
+    }
+    Ok(configs)
+}
+
+/// The name of the connection that a dialect of a broker has for itself.
+fn sink_name(broker: &config::Broker, dialect: &str) -> Name {
+    Name::new(&format!("{}-{dialect}", broker.id)).unwrap_or_else(|_| broker.id.clone())
+}
+
+/// The connections of all brokers, by name: what the outbox keeps events for.
+pub(super) fn sink_names(config: &Config) -> Vec<Name> {
+    // A broker that cannot be built is refused where it is built.
+    let of = |broker| mqtt_configs(broker, Some(0)).unwrap_or_default();
+    config.brokers.values().flat_map(of).map(|connection| connection.id).collect()
+}
+
+/// Every dialect that some broker speaks, each key once: what events are frozen in.
+fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
+    let mut all: Vec<Arc<dyn Dialect>> = Vec::new();
+    for broker in config.brokers.values() {
+        // A broker that cannot be built is refused where it is built.
+        let of = sinks::mqtt::dialects(&broker.id, &broker.dialects, &broker.settings).unwrap_or_default();
+        for dialect in of {
+            if all.iter().all(|known| known.key() != dialect.key()) {
+                all.push(dialect);
+            }
+        }
+    }
+    all
 }
 
 pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
@@ -128,5 +174,11 @@ pub(super) fn model_stats(session: SessionStats) -> (String, ModelStats) {
 pub(super) fn stamp(config: &Config, model: &str, served: &Served) -> Stamp {
     let provider = served.report.provider().to_owned();
     let model = ModelStamp { name: model.to_owned(), sha256: served.sha256.clone(), provider };
-    Stamp { node: config.node.id.clone(), epoch: uuid::Uuid::nil(), config: config.hash.clone(), model }
+    Stamp {
+        node: config.node.id.clone(),
+        epoch: uuid::Uuid::nil(),
+        config: config.hash.clone(),
+        model,
+        dialects: spoken(config),
+    }
 }

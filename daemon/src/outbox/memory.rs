@@ -3,7 +3,6 @@
 //! Owns: the order of numbering, saving and queueing. Does not know: how sinks deliver. After a crash numbers go on
 //! behind those that may have been given, and every incident that was open is ended with `restart`.
 
-mod file;
 mod incident;
 mod ledger;
 mod queue;
@@ -92,7 +91,7 @@ impl MemoryOutbox {
     fn freeze(&self, epoch: Uuid, seq: u64, event: &Event, latency: Option<Duration>) -> Arc<Stored> {
         let latency_ms = latency.map(|l| u64::try_from(l.as_millis()).unwrap_or(u64::MAX));
         let messages = self.encoder.freeze(epoch, seq, latency_ms, event).into_iter();
-        let frozen = |(dialect, m): (_, crate::wire::Message)| Frozen {
+        let frozen = |(dialect, m): (String, crate::wire::Message)| Frozen {
             dialect,
             topic: m.topic,
             payload: m.payload.into(),

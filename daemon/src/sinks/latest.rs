@@ -9,11 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use vedette_core::{CameraId, Name};
 
-use crate::wire::{CameraStatus, NodeStatus, StateUpdate, Stats, Update};
+use crate::wire::{CameraInventory, CameraStatus, NodeStatus, StateUpdate, Stats, Update};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Node,
+    Inventory(CameraId),
     Camera(CameraId),
     State(CameraId, Name),
     Stats,
@@ -23,6 +24,7 @@ impl Key {
     fn of(update: &Update) -> Self {
         match update {
             Update::Node(_) => Self::Node,
+            Update::Inventory(i) => Self::Inventory(i.camera.clone()),
             Update::Camera(c) => Self::Camera(c.camera.clone()),
             Update::State(s) => Self::State(s.camera.clone(), s.rule.clone()),
             Update::Stats(_) => Self::Stats,
@@ -31,7 +33,7 @@ impl Key {
 
     fn camera(&self) -> Option<&CameraId> {
         match self {
-            Self::Camera(camera) | Self::State(camera, _) => Some(camera),
+            Self::Inventory(camera) | Self::Camera(camera) | Self::State(camera, _) => Some(camera),
             Self::Node | Self::Stats => None,
         }
     }
@@ -79,11 +81,18 @@ impl Latest {
             let entries = self.entries();
             let of_camera = entries.iter().filter(|(k, e)| k.camera() == Some(camera) && !e.cleared);
             let rule = |k: &Key| if let Key::State(_, rule) = k { Some(rule.clone()) } else { None };
+            // The inventory is told anew by whoever knows what remains.
+            let of_camera = of_camera.filter(|(k, _)| !matches!(k, Key::Inventory(_)));
             of_camera.filter(|(k, _)| !keep(rule(k).as_ref())).map(|(_, e)| e.update.clone()).collect()
         };
         for update in gone {
             self.set(update, true);
         }
+    }
+
+    /// Brokers forget a value that this process never told: an earlier one did.
+    pub fn clear(&self, update: Update) {
+        self.set(update, true);
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
@@ -137,7 +146,7 @@ macro_rules! retained {
     )*};
 }
 
-retained! { Node(NodeStatus), Camera(CameraStatus), State(StateUpdate), }
+retained! { Node(NodeStatus), Inventory(CameraInventory), Camera(CameraStatus), State(StateUpdate), }
 
 #[cfg(test)]
 mod tests {

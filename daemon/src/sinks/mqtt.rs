@@ -29,29 +29,35 @@ pub struct Address {
     pub port: u16,
     /// Whether the connection is encrypted, and the broker's certificate checked.
     pub tls: bool,
+    /// The path of a web socket, with its slash; none: MQTT over the bare connection.
+    pub path: Option<String>,
 }
 
 impl Address {
     /// The broker inside the daemon.
     pub fn embedded(port: u16) -> Self {
-        Self { host: "127.0.0.1".to_owned(), port, tls: false }
+        Self { host: "127.0.0.1".to_owned(), port, tls: false, path: None }
     }
 
-    /// Reads `mqtt://HOST[:1883]` or `mqtts://HOST[:8883]`.
+    /// Reads `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, `ws://HOST[:80][/mqtt]` or `wss://HOST[:443][/mqtt]`.
     ///
     /// # Errors
     /// Another scheme, or no host.
     pub fn parse(text: &str) -> Result<Self, SinkError> {
         let wrong = || SinkError::Url(vedette_core::secret::redacted(text));
         let url = url::Url::parse(text).map_err(|_| wrong())?;
-        let (tls, port) = match url.scheme() {
-            "mqtt" => (false, 1883),
-            "mqtts" => (true, 8883),
+        let (tls, port, web) = match url.scheme() {
+            "mqtt" => (false, 1883, false),
+            "mqtts" => (true, 8883, false),
+            "ws" => (false, 80, true),
+            "wss" => (true, 443, true),
             _ => return Err(wrong()),
         };
         let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(wrong)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port: url.port().unwrap_or(port), tls })
+        // Where brokers listen unless told otherwise.
+        let path = web.then(|| if url.path().len() > 1 { url.path() } else { "/mqtt" }.to_owned());
+        Ok(Self { host, port: url.port().unwrap_or(port), tls, path })
     }
 }
 
@@ -59,7 +65,9 @@ impl Address {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// Not a broker's URL.
-    #[error("`{0}` is not a broker's URL: write mqtt://HOST, mqtts://HOST or embedded")]
+    #[error(
+        "`{0}` is not a broker's URL: write mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST or embedded"
+    )]
     Url(String),
     /// A dialect that does not exist.
     #[error("broker {broker}: no dialect `{dialect}`; there are: {known}", known = known_dialects())]
@@ -68,6 +76,14 @@ pub enum SinkError {
         broker: Name,
         /// What was asked for.
         dialect: String,
+    },
+    /// Settings of a dialect that cannot be used.
+    #[error("broker {broker}: {reason}")]
+    Settings {
+        /// Whose.
+        broker: Name,
+        /// The key that is wrong, and why.
+        reason: String,
     },
     /// A prefix that cannot stand in a topic.
     #[error(
@@ -82,22 +98,22 @@ pub enum SinkError {
 }
 
 fn known_dialects() -> String {
-    wire::DIALECTS.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")
+    wire::DIALECTS.iter().map(|d| d.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The settings of one broker.
+/// The settings of one connection to a broker.
 #[derive(Clone, Debug)]
 pub struct MqttConfig {
-    /// Its name in the configuration.
+    /// Its name: the broker's in the configuration, with the dialect behind it for connections beside the first.
     pub id: Name,
     /// Where it is.
     pub address: Address,
-    /// Which MQTT it speaks. Default 5.
-    pub version: MqttVersion,
+    /// Which MQTT it speaks; none: 5, or 3.1.1 where the broker does not know that.
+    pub version: Option<MqttVersion>,
     /// First levels of every topic. Default `vedette`.
     pub prefix: String,
     /// Which wire schemas it gets. Default `vedette`.
-    pub dialects: Vec<String>,
+    pub dialects: Vec<Arc<dyn Dialect>>,
     /// Who the daemon is.
     pub user: Option<String>,
     /// And how it proves it.
@@ -112,6 +128,14 @@ pub struct MqttConfig {
     pub client_id: String,
     /// Longest silence before the broker is asked whether it is there; at least 5 s. Default 30 s.
     pub keep_alive: Span,
+    /// Whether the broker is asked to acknowledge (QoS 1). Without (QoS 0) an event counts as delivered when it is
+    /// written. Default true.
+    pub acknowledged: bool,
+    /// Events a second that are sent at most while there is a backlog, so that the broker can keep up with its
+    /// subscribers. Default 200.
+    pub replay_per_second: u32,
+    /// How long events are of use (MQTT 5's message expiry). Default: for ever.
+    pub event_expiry: Option<Duration>,
 }
 
 impl MqttConfig {
@@ -120,9 +144,9 @@ impl MqttConfig {
         Self {
             id,
             address,
-            version: MqttVersion::default(),
+            version: None,
             prefix: "vedette".to_owned(),
-            dialects: vec!["vedette".to_owned()],
+            dialects: vec![Arc::new(wire::vedette::Vedette)],
             user: None,
             password: None,
             ca: None,
@@ -130,20 +154,17 @@ impl MqttConfig {
             client_key: None,
             client_id: format!("vedette-{node}"),
             keep_alive: Span::secs(30),
+            acknowledged: true,
+            replay_per_second: 200,
+            event_expiry: None,
         }
-    }
-
-    fn dialects(&self) -> Result<Vec<&'static dyn Dialect>, SinkError> {
-        let unknown = |d: &String| SinkError::Dialect { broker: self.id.clone(), dialect: d.clone() };
-        self.dialects.iter().map(|d| wire::dialect(d).ok_or_else(|| unknown(d))).collect()
     }
 
     /// Starts the worker; never waits for the broker.
     ///
     /// # Errors
-    /// A dialect that does not exist, a prefix that cannot stand in a topic.
+    /// A prefix that cannot stand in a topic.
     pub fn build(self, deps: SinkDeps) -> Result<RunningSink, SinkError> {
-        let dialects = self.dialects()?;
         let wrong = |level: &str| level.is_empty() || level.contains(['+', '#', '\0']);
         if self.prefix.starts_with('$') || self.prefix.split('/').any(wrong) {
             return Err(SinkError::Prefix { broker: self.id, prefix: self.prefix });
@@ -153,13 +174,30 @@ impl MqttConfig {
         let (stop, stopped) = watch::channel(None);
         let (ended, end) = mpsc::channel();
         let (id, outbox, runtime) = (self.id.clone(), Arc::clone(&deps.outbox), deps.runtime.clone());
-        let worker = worker::Worker::new(self, dialects, deps, Arc::clone(&status), stopped);
+        let worker = worker::Worker::new(self, deps, Arc::clone(&status), stopped);
         let task = runtime.spawn(async move {
             let clean = worker.run().await;
             let _ = ended.send(clean);
         });
         Ok(RunningSink { id, outbox, status, stop, end, task })
     }
+}
+
+/// The dialects of a broker, made of its settings.
+///
+/// # Errors
+/// A name that no dialect has, settings that one of them refuses.
+pub fn dialects(
+    broker: &Name,
+    names: &[String],
+    settings: &wire::Settings,
+) -> Result<Vec<Arc<dyn Dialect>>, SinkError> {
+    let build = |name: &String| {
+        let unknown = || SinkError::Dialect { broker: broker.clone(), dialect: name.clone() };
+        let kind = wire::dialect(name).ok_or_else(unknown)?;
+        (kind.build)(settings).map_err(|reason| SinkError::Settings { broker: broker.clone(), reason })
+    };
+    names.iter().map(build).collect()
 }
 
 /// What worker and handle share.
@@ -237,6 +275,8 @@ mod tests {
             Case("mqtts://broker.plant7", Some(("broker.plant7", 8883, true))),
             Case("mqtt://10.0.0.5:1884", Some(("10.0.0.5", 1884, false))),
             Case("mqtt://[::1]:1884", Some(("::1", 1884, false))),
+            Case("wss://broker.plant7", Some(("broker.plant7", 443, true))),
+            Case("ws://broker.plant7:8083/broker", Some(("broker.plant7", 8083, false))),
             Case("http://broker", None),
             Case("broker:1883", None),
             Case("mqtt://", None),
@@ -248,10 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn web_sockets_have_a_path() {
+        let path = |text| Address::parse(text).unwrap().path;
+        assert_eq!(path("ws://h"), Some("/mqtt".to_owned()));
+        assert_eq!(path("wss://h/broker/mqtt"), Some("/broker/mqtt".to_owned()));
+        assert_eq!(path("mqtt://h"), None);
+    }
+
+    #[test]
     fn errors_say_what_would_have_been_right() {
         let broker = Name::new("factory").unwrap();
         let error = SinkError::Dialect { broker, dialect: "morse".to_owned() };
-        assert_eq!(error.to_string(), "broker factory: no dialect `morse`; there are: vedette");
+        let text = error.to_string();
+        assert!(text.starts_with("broker factory: no dialect `morse`; there are: vedette"), "{text}");
         assert!(!Address::parse("http://me:secret@h").unwrap_err().to_string().contains("secret"));
     }
 }

@@ -5,6 +5,9 @@
 
 mod status;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -12,7 +15,7 @@ use vedette_core::{
     ClockSource, Direction, EndedBy, Event, Name, ObjectSummary, Phase, Severity, SpeedUnit, TrackId,
 };
 
-use super::{Dialect, Message, ModelStamp, Stamp, Update};
+use super::{Dialect, Message, ModelStamp, Place, Settings, Stamp, Update};
 
 pub use status::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
@@ -22,28 +25,46 @@ pub use status::{
 /// The version of this schema: the `v` of every message.
 pub const VERSION: u8 = 1;
 
+/// As in `dialects = […]`.
+pub const NAME: &str = "vedette";
+/// One line for people.
+pub const ABOUT: &str = "the product's own JSON: every fact of every event, with schemas";
+
+/// Statistics that come late are of no use: the next ones are there.
+const STATS_EXPIRY: Duration = Duration::from_secs(120);
+
 /// The dialect.
 #[derive(Debug)]
 pub struct Vedette;
 
+/// The same for every broker.
+pub fn build(_settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
+    Ok(Arc::new(Vedette))
+}
+
 impl Dialect for Vedette {
     fn name(&self) -> &'static str {
-        "vedette"
+        NAME
     }
 
     fn event(&self, stamp: &Stamp, seq: u64, latency_ms: Option<u64>, what: &Event) -> Option<Message> {
         let topic = what.camera.as_ref().map_or_else(|| "event".to_owned(), |c| format!("{c}/event"));
-        Some(Message { topic, payload: event(stamp, seq, latency_ms, what), retained: false })
+        Some(Message::passing(topic, event(stamp, seq, latency_ms, what)))
     }
 
-    fn update(&self, update: &Update) -> Option<Message> {
-        let (topic, payload, retained) = match update {
-            Update::Node(status) => ("status".to_owned(), json(status), true),
-            Update::Camera(status) => (format!("{}/status", status.camera), json(status), true),
-            Update::State(state) => (format!("{}/state/{}", state.camera, state.rule), json(state), true),
-            Update::Stats(stats) => ("stats".to_owned(), json(stats), false),
+    fn update(&self, _at: &Place, update: &Update) -> Vec<Message> {
+        let message = match update {
+            Update::Node(status) => Message::retained("status", json(status)),
+            Update::Camera(status) => Message::retained(format!("{}/status", status.camera), json(status)),
+            Update::State(state) => {
+                Message::retained(format!("{}/state/{}", state.camera, state.rule), json(state))
+            }
+            Update::Stats(stats) => {
+                Message { expiry: Some(STATS_EXPIRY), ..Message::passing("stats", json(stats)) }
+            }
+            Update::Inventory(_) => return Vec::new(),
         };
-        Some(Message { topic, payload, retained })
+        vec![message]
     }
 }
 
@@ -192,6 +213,7 @@ mod tests {
                 sha256: "5f1c2a90cccccccc".to_owned(),
                 provider: "cpu".to_owned(),
             },
+            dialects: Vec::new(),
         };
         let at = |text: &str| Moment {
             pts: Pts::ZERO,

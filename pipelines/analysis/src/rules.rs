@@ -42,6 +42,14 @@ pub trait RuleConfig: Debug + Send + Sync {
     }
     /// Classes where the rule names none.
     fn default_classes(&self) -> &'static [&'static str];
+    /// Whether its incidents last (`begin` … `end`), as against `once`.
+    fn lasts(&self) -> bool {
+        true
+    }
+    /// Whether its state carries a number.
+    fn counts(&self) -> bool {
+        false
+    }
     /// Severity where the rule names none.
     fn default_severity(&self) -> Severity {
         Severity::Alarm

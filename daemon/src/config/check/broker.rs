@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use vedette_analysis::rules;
 use vedette_core::{Name, Secret, Span};
 
-use super::super::raw::{MqttVersion, RawBroker};
+use super::super::raw::{MqttVersion, RawBroker, RawFilter};
 use super::super::words::hint;
-use super::super::{Broker, EMBEDDED, Options};
+use super::super::{Broker, EMBEDDED, Filter, Options};
 use super::Check;
 use super::url::{self, CleanUrl};
+use crate::wire::{
+    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings,
+};
 
-const SCHEMES: [&str; 2] = ["mqtt", "mqtts"];
+const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
 
 /// MQTT sends the keep-alive time as 16 bits of seconds; below 5 s a slow link looks like a dead one.
 const KEEP_ALIVE: std::ops::RangeInclusive<Span> = Span::secs(5)..=Span::secs(64_800);
@@ -36,6 +40,14 @@ pub(super) fn build(
         client_id,
         keep_alive,
         version,
+        qos,
+        replay_per_second,
+        expiry,
+        filter,
+        homeassistant,
+        sparkplug,
+        frigate,
+        custom,
     } = raw;
     let name = check.name(&["broker", id], Name::unreserved);
     check_dialects(check, id, &dialects, &options.dialects);
@@ -52,16 +64,39 @@ pub(super) fn build(
         check.missing_url(id);
     }
     let CleanUrl { url, scheme, user: url_user, password: url_password } = address?;
-    let encrypted = scheme == "mqtts";
+    if qos > 1 {
+        check.value_error(&["broker", id, "qos"], format!("{qos} is neither 0 nor 1"));
+    }
+    if !(1..=10_000).contains(&replay_per_second) {
+        let message = format!("{replay_per_second} is not within 1 to 10000");
+        check.value_error(&["broker", id, "replay_per_second"], message);
+    }
+    let encrypted = matches!(scheme.as_str(), "mqtts" | "wss");
     for (key, file) in files {
         if file.is_some() && !encrypted {
-            let message = format!("needs an encrypted connection, but the URL is `{url}`: write `mqtts://…`");
+            let message = format!(
+                "needs an encrypted connection, but the URL is `{url}`: write `mqtts://…` or `wss://…`"
+            );
             check.value_error(&["broker", id, key], message);
         }
     }
     let version = check_version(check, id, version, url == EMBEDDED);
+    let name = name?;
+    let settings = Settings {
+        broker: Some(name.clone()),
+        homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
+        sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
+        frigate: FrigateSettings { prefix: frigate.prefix },
+        custom: CustomSettings {
+            topic: custom.topic,
+            payload: custom.payload,
+            content_type: custom.content_type,
+        },
+    };
+    check_settings(check, id, &dialects, &settings);
+    let filter = check_filter(check, id, filter);
     Some(Broker {
-        id: name?,
+        id: name,
         url,
         dialects,
         prefix,
@@ -73,14 +108,60 @@ pub(super) fn build(
         client_id: client_id.unwrap_or_else(|| format!("vedette-{node}")),
         keep_alive,
         version,
+        acknowledged: qos == 1,
+        replay_per_second,
+        expiry,
+        filter,
+        settings,
     })
+}
+
+/// What each dialect that is named says to its settings.
+fn check_settings(check: &mut Check<'_>, id: &str, dialects: &[String], settings: &Settings) {
+    for kind in dialects.iter().filter_map(|name| wire::dialect(name)) {
+        if let Err(reason) = (kind.build)(settings) {
+            let table = ["broker", id, kind.name];
+            let place: &[&str] = if check.has(&table) { &table } else { &table[..2] };
+            check.key_error(place, reason);
+        }
+    }
+}
+
+/// Kinds and cameras that do not exist are found by their names' owners: here only what cannot be a name.
+fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Filter {
+    let RawFilter { cameras, kinds, severities } = raw;
+    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health"]).collect();
+    for (index, kind) in kinds.iter().flatten().enumerate() {
+        if !known.contains(&kind.as_str()) {
+            let hint = hint(kind, known.iter().copied());
+            let place = ["broker", id, "filter", "kinds", &index.to_string()];
+            check.item_error(&place, format!("no kind `{kind}`{hint}"));
+        }
+    }
+    let cameras = cameras.map(|names| {
+        let named = names.iter().enumerate().filter_map(|(index, name)| match Name::new(name) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let place = ["broker", id, "filter", "cameras", &index.to_string()];
+                check.item_error(&place, error.to_string());
+                None
+            }
+        });
+        named.collect()
+    });
+    Filter { cameras, kinds, severities }
 }
 
 /// Host and port behind a URL, so that `mqtt://h` and `mqtt://h:1883` are one.
 fn reached(broker: &Broker) -> (String, u16) {
     let url = ::url::Url::parse(&broker.url).ok();
     let host = url.as_ref().and_then(|u| u.host_str()).unwrap_or(&broker.url).to_ascii_lowercase();
-    let default = if broker.url.starts_with("mqtts") { 8883 } else { 1883 };
+    let default = match url.as_ref().map(::url::Url::scheme) {
+        Some("mqtts") => 8883,
+        Some("ws") => 80,
+        Some("wss") => 443,
+        _ => 1883,
+    };
     (host, url.and_then(|u| u.port()).unwrap_or(default))
 }
 
@@ -111,7 +192,10 @@ pub(super) fn check_pairs(check: &mut Check<'_>, brokers: &BTreeMap<Name, Broker
 impl Check<'_> {
     fn missing_url(&mut self, id: &str) {
         if !self.has(&["broker", id, "url"]) {
-            self.missing(&["broker", id, "url"], "give `mqtt://HOST`, `mqtts://HOST` or `embedded`");
+            self.missing(
+                &["broker", id, "url"],
+                "give `mqtt://HOST`, `mqtts://HOST`, `ws://HOST`, `wss://HOST` or `embedded`",
+            );
         }
     }
 }
@@ -193,9 +277,9 @@ fn check_version(
     id: &str,
     version: Option<MqttVersion>,
     embedded: bool,
-) -> MqttVersion {
+) -> Option<MqttVersion> {
     if embedded && version == Some(MqttVersion::V5) {
         check.value_error(&["broker", id, "version"], "the embedded broker speaks 3.1.1: leave this key out");
     }
-    if embedded { MqttVersion::V311 } else { version.unwrap_or_default() }
+    if embedded { Some(MqttVersion::V311) } else { version }
 }

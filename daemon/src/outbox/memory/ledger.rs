@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vedette_core::{Clock, Event, Phase};
 
-use super::file;
 use super::incident::OpenIncident;
 use crate::outbox::OutboxError;
+use crate::state_file as file;
 
 const NUMBERS: &str = "outbox.json";
 const INCIDENTS: &str = "incidents.json";

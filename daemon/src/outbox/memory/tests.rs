@@ -22,7 +22,13 @@ fn clock() -> Arc<dyn Clock> {
 
 fn open(directory: &Path, capacity: usize) -> MemoryOutbox {
     let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-    let stamp = Stamp { node: name("box"), epoch: Uuid::nil(), config: "0123456789".into(), model };
+    let stamp = Stamp {
+        node: name("box"),
+        epoch: Uuid::nil(),
+        config: "0123456789".into(),
+        model,
+        dialects: vec![std::sync::Arc::new(crate::wire::vedette::Vedette)],
+    };
     MemoryOutbox::with_capacity(directory, stamp, &[name("b")], &*clock(), capacity).unwrap()
 }
 
@@ -238,7 +244,13 @@ fn payloads_are_frozen_when_the_configuration_changes() {
     let frozen = outbox.next(&name("b"), 0).unwrap();
     let model = ModelStamp { name: "n".into(), sha256: "ffffffffff".into(), provider: "cpu".into() };
     let node = name("box");
-    outbox.restamp(Stamp { node, epoch: uuid::Uuid::nil(), config: "ffffffffff".to_owned(), model });
+    outbox.restamp(Stamp {
+        node,
+        epoch: uuid::Uuid::nil(),
+        config: "ffffffffff".to_owned(),
+        model,
+        dialects: vec![std::sync::Arc::new(crate::wire::vedette::Vedette)],
+    });
     outbox.append(event(1, Phase::Once, Severity::Info), None).unwrap();
     assert_eq!(outbox.next(&name("b"), 0).unwrap(), frozen);
     assert_eq!(json(&outbox.next(&name("b"), before).unwrap())["config"], "ffffffff");

@@ -3,17 +3,21 @@
 //! Owns: rumqttc's two clients. Does not know: what is sent, and what happens after a disconnect: rumqttc's own
 //! re-sending is never used, since a link lives for one connection only.
 
+mod v3;
+mod v5;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::{TlsConfiguration, Transport, v5};
+use rumqttc::{TlsConfiguration, Transport};
 
-use super::MqttConfig;
 use super::tls::{self, TlsError};
+use super::{Address, MqttConfig};
 use crate::config::MqttVersion;
 
-/// Packet ids in use. rumqttc gives them in a circle and stops at one that is still unanswered, so the circle is wide.
-const PACKET_IDS: u16 = 1024;
+/// Packet ids in use. rumqttc gives them in a circle and stops at one that is still unanswered, so the circle is wide;
+/// a broker's Receive Maximum makes it narrower.
+pub(super) const PACKET_IDS: u16 = 1024;
 
 /// Room for a window, the farewell and what is published at QoS 0.
 const REQUESTS: usize = 64;
@@ -24,25 +28,90 @@ const PACKET_MAX: u32 = 1 << 20;
 /// How long connecting may take, name look-up and TLS included.
 const CONNECT: u64 = 10;
 
+/// Before a broker publishes the will, where it can wait: a blip of the network makes nobody `offline`.
+const WILL_DELAY: Duration = Duration::from_secs(5);
+
 /// What is published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Publish {
     pub(super) topic: String,
     pub(super) payload: Bytes,
     pub(super) retained: bool,
+    /// Whether the broker answers (QoS 1) or not (QoS 0).
+    pub(super) answered: bool,
+    /// What only MQTT 5 has words for.
+    pub(super) properties: Properties,
+}
+
+/// Of a publish in MQTT 5.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Properties {
+    pub(super) content_type: Option<String>,
+    pub(super) expiry: Option<Duration>,
+    pub(super) user: Vec<(String, String)>,
+    pub(super) correlation: Option<Bytes>,
+}
+
+impl Properties {
+    /// Whether the payload is text, by its content type.
+    fn is_text(&self) -> bool {
+        self.content_type.as_deref().is_some_and(|of| of.contains("json") || of.starts_with("text/"))
+    }
+}
+
+/// A message on one of our subscriptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) topic: String,
+    pub(super) payload: Bytes,
+    /// Where whoever asks wants the answer.
+    pub(super) response: Option<String>,
+    pub(super) correlation: Option<Bytes>,
+}
+
+/// What a broker bears, as it said when it accepted the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Publishes without an answer.
+    pub(super) receive_maximum: u16,
+    /// Bytes of a packet.
+    pub(super) packet: Option<u32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { receive_maximum: u16::MAX, packet: None }
+    }
 }
 
 /// What happened on the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Happened {
-    Connected,
-    /// The next publish in the order of handing over is on its way under this packet id.
+    Connected(Limits),
+    /// The next publish in the order of handing over is on its way under this packet id; 0: it is not answered.
     Sent(u16),
     /// The broker answered; `Err` carries its reason in words and whether it is about the message itself.
-    Answered(u16, Result<(), Refusal>),
+    Answered(u16, Result<Taken, Refusal>),
+    /// Somebody published on a subscription.
+    Received(Received),
+    /// The broker refused a subscription.
+    Unsubscribed(String),
+    /// A PINGREQ is on its way.
+    Pinged,
+    /// … and was answered.
+    Ponged,
     /// Our DISCONNECT is written.
     Farewell,
     Nothing,
+}
+
+/// A PUBACK with a reason code below 0x80.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// 0x00.
+    Yes,
+    /// 0x10: and nobody subscribes to the topic.
+    NobodyListens,
 }
 
 /// A PUBACK with a reason code of 0x80 or more.
@@ -60,6 +129,12 @@ pub(super) enum LinkError {
     Login(vedette_core::Name),
     #[error("refused the connection: {0}")]
     Refused(String),
+    #[error("does not speak MQTT {0}; leave `version` out to let the daemon find out what it speaks")]
+    Version(&'static str),
+    #[error("{0} answers something that is not MQTT {1}; check the port in its URL")]
+    Garbled(String, &'static str),
+    #[error("{0} closed the connection")]
+    HungUp(String),
     #[error("{0}")]
     Tls(#[from] TlsError),
     #[error("its certificate is not to be trusted ({0}); check `ca` and the host name in its URL")]
@@ -70,10 +145,17 @@ pub(super) enum LinkError {
     Lost(String),
 }
 
+impl LinkError {
+    /// Whether this may be how a broker of another version answers a CONNECT.
+    pub(super) fn may_be_version(&self) -> bool {
+        matches!(self, Self::Version(_) | Self::Garbled(..) | Self::HungUp(_))
+    }
+}
+
 /// The sending half.
 pub(super) enum Sender {
     V3(rumqttc::AsyncClient),
-    V5(v5::AsyncClient),
+    V5(rumqttc::v5::AsyncClient),
 }
 
 /// The half that moves bytes. Its `poll` is not to be dropped half-way: a publish could be lost between queue and
@@ -86,7 +168,7 @@ pub(super) struct Poller {
 
 enum Inner {
     V3(Box<rumqttc::EventLoop>),
-    V5(Box<v5::EventLoop>),
+    V5(Box<rumqttc::v5::EventLoop>),
 }
 
 /// What both versions need, made ready.
@@ -102,20 +184,34 @@ struct Ready {
 
 /// Prepares a connection; the first [`Poller::poll`] opens it. `will` is what the broker publishes when it ends
 /// without farewell.
-pub(super) fn open(config: &MqttConfig, will: Option<Publish>) -> Result<(Sender, Poller), LinkError> {
-    let transport = match config.address.tls {
-        true => Transport::tls_with_config(TlsConfiguration::Rustls(tls::settings(config)?)),
-        false => Transport::tcp(),
+pub(super) fn open(
+    config: &MqttConfig,
+    version: MqttVersion,
+    will: Option<Publish>,
+) -> Result<(Sender, Poller), LinkError> {
+    let Address { host, port, tls, path } = &config.address;
+    let encryption = || tls::settings(config).map(TlsConfiguration::Rustls);
+    let transport = match (tls, path) {
+        (true, None) => Transport::tls_with_config(encryption()?),
+        (false, None) => Transport::tcp(),
+        (true, Some(_)) => Transport::Wss(encryption()?),
+        (false, Some(_)) => Transport::Ws,
     };
-    // rumqttc joins host and port with a colon; its TLS needs the bare address.
-    let ip6 = config.address.host.contains(':') && !config.address.tls;
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let reached = match path {
+        // rumqttc takes the whole URL of a web socket in the host's place.
+        Some(path) => format!("{}://{bracketed}:{port}{path}", if *tls { "wss" } else { "ws" }),
+        // It joins host and port with a colon; its TLS needs the bare address.
+        None if *tls => host.clone(),
+        None => bracketed,
+    };
     let login = config.user.clone().map(|user| {
         let password = config.password.as_ref().map_or("", |p| p.reveal());
         (user, password.to_owned())
     });
     let ready = Ready {
-        host: if ip6 { format!("[{}]", config.address.host) } else { config.address.host.clone() },
-        port: config.address.port,
+        host: reached,
+        port: *port,
         client_id: config.client_id.clone(),
         transport,
         // Shorter ones panic in rumqttc.
@@ -123,11 +219,11 @@ pub(super) fn open(config: &MqttConfig, will: Option<Publish>) -> Result<(Sender
         login,
         will,
     };
-    let (sender, inner) = match config.version {
-        MqttVersion::V311 => open_v3(ready),
-        MqttVersion::V5 => open_v5(ready),
+    let (sender, inner) = match version {
+        MqttVersion::V311 => v3::open(ready),
+        MqttVersion::V5 => v5::open(ready),
     };
-    let address = format!("{}:{}", config.address.host, config.address.port);
+    let address = format!("{host}:{port}");
     Ok((sender, Poller { broker: config.id.clone(), address, inner }))
 }
 
@@ -138,63 +234,21 @@ fn network() -> rumqttc::NetworkOptions {
     network
 }
 
-fn open_v3(ready: Ready) -> (Sender, Inner) {
-    let Ready { host, port, client_id, transport, keep_alive, login, will } = ready;
-    let mut options = rumqttc::MqttOptions::new(client_id, host, port);
-    options
-        .set_transport(transport)
-        .set_keep_alive(keep_alive)
-        .set_inflight(PACKET_IDS)
-        .set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize);
-    if let Some(Publish { topic, payload: message, retained: retain }) = will {
-        let qos = rumqttc::QoS::AtLeastOnce;
-        options.set_last_will(rumqttc::LastWill { topic, message, qos, retain });
-    }
-    if let Some((user, password)) = login {
-        options.set_credentials(user, password);
-    }
-    let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS);
-    events.set_network_options(network());
-    (Sender::V3(client), Inner::V3(Box::new(events)))
-}
-
-fn open_v5(ready: Ready) -> (Sender, Inner) {
-    let Ready { host, port, client_id, transport, keep_alive, login, will } = ready;
-    let mut options = v5::MqttOptions::new(client_id, host, port);
-    options
-        .set_transport(transport)
-        .set_keep_alive(keep_alive)
-        .set_outgoing_inflight_upper_limit(PACKET_IDS)
-        .set_connection_timeout(CONNECT)
-        .set_network_options(network())
-        .set_max_packet_size(Some(PACKET_MAX));
-    if let Some(Publish { topic, payload: message, retained: retain }) = will {
-        let (qos, topic, properties) = (v5::mqttbytes::QoS::AtLeastOnce, topic.into(), None);
-        options.set_last_will(v5::mqttbytes::v5::LastWill { topic, message, qos, retain, properties });
-    }
-    if let Some((user, password)) = login {
-        options.set_credentials(user, password);
-    }
-    let (client, events) = v5::AsyncClient::new(options, REQUESTS);
-    (Sender::V5(client), Inner::V5(Box::new(events)))
-}
-
 impl Sender {
-    /// Hands a publish over, at QoS 1; false where there is no room.
+    /// Hands a publish over; false where there is no room.
     pub(super) fn publish(&self, publish: Publish) -> bool {
-        let Publish { topic, payload, retained } = publish;
         match self {
-            Self::V3(client) => {
-                client.try_publish(topic, rumqttc::QoS::AtLeastOnce, retained, payload).is_ok()
-            }
+            Self::V3(client) => v3::publish(client, publish),
+            Self::V5(client) => v5::publish(client, publish),
+        }
+    }
+
+    /// Asks for the messages of a topic filter, at QoS 1; false where there is no room.
+    pub(super) fn subscribe(&self, filter: &str) -> bool {
+        match self {
+            Self::V3(client) => client.try_subscribe(filter, rumqttc::QoS::AtLeastOnce).is_ok(),
             Self::V5(client) => {
-                let properties = v5::mqttbytes::v5::PublishProperties {
-                    payload_format_indicator: Some(1),
-                    content_type: (!payload.is_empty()).then(|| "application/json".to_owned()),
-                    ..Default::default()
-                };
-                let qos = v5::mqttbytes::QoS::AtLeastOnce;
-                client.try_publish_with_properties(topic, qos, retained, payload, properties).is_ok()
+                client.try_subscribe(filter, rumqttc::v5::mqttbytes::QoS::AtLeastOnce).is_ok()
             }
         }
     }
@@ -213,86 +267,14 @@ impl Poller {
     pub(super) async fn poll(&mut self) -> Result<Happened, LinkError> {
         match &mut self.inner {
             Inner::V3(events) => match events.poll().await {
-                Ok(event) => Ok(happened_v3(&event)),
-                Err(error) => Err(error_v3(&self.broker, &self.address, &error)),
+                Ok(event) => Ok(v3::happened(event)),
+                Err(error) => Err(v3::error(&self.broker, &self.address, &error)),
             },
             Inner::V5(events) => match events.poll().await {
-                Ok(event) => Ok(happened_v5(&event)),
-                Err(error) => Err(error_v5(&self.broker, &self.address, &error)),
+                Ok(event) => Ok(v5::happened(event)),
+                Err(error) => Err(v5::error(&self.broker, &self.address, &error)),
             },
         }
-    }
-}
-
-fn happened_v3(event: &rumqttc::Event) -> Happened {
-    use rumqttc::{Event, Outgoing, Packet};
-    match event {
-        Event::Incoming(Packet::ConnAck(_)) => Happened::Connected,
-        Event::Incoming(Packet::PubAck(ack)) => Happened::Answered(ack.pkid, Ok(())),
-        Event::Outgoing(Outgoing::Publish(pkid)) => Happened::Sent(*pkid),
-        Event::Outgoing(Outgoing::Disconnect) => Happened::Farewell,
-        _ => Happened::Nothing,
-    }
-}
-
-fn happened_v5(event: &v5::Event) -> Happened {
-    use rumqttc::Outgoing;
-    use v5::mqttbytes::v5::Packet;
-    match event {
-        v5::Event::Incoming(Packet::ConnAck(_)) => Happened::Connected,
-        v5::Event::Incoming(Packet::PubAck(ack)) => Happened::Answered(ack.pkid, answer(ack.reason)),
-        v5::Event::Outgoing(Outgoing::Publish(pkid)) => Happened::Sent(*pkid),
-        v5::Event::Outgoing(Outgoing::Disconnect) => Happened::Farewell,
-        _ => Happened::Nothing,
-    }
-}
-
-/// MQTT 5, table 3-5: below 0x80 the broker has taken the message (0x10: and nobody subscribes).
-fn answer(reason: v5::mqttbytes::v5::PubAckReason) -> Result<(), Refusal> {
-    use v5::mqttbytes::v5::PubAckReason as R;
-    let (reason, for_good) = match reason {
-        R::Success | R::NoMatchingSubscribers => return Ok(()),
-        R::UnspecifiedError => ("0x80, no reason given", false),
-        R::ImplementationSpecificError => ("0x83, it cannot take it now", false),
-        R::NotAuthorized => ("0x87, this user may not publish there; check the broker's access list", false),
-        R::TopicNameInvalid => ("0x90, it does not accept the topic", true),
-        R::PacketIdentifierInUse => ("0x91, packet identifier in use", false),
-        R::QuotaExceeded => ("0x97, a quota is exceeded; check the broker's limits", false),
-        R::PayloadFormatInvalid => ("0x99, it does not accept the payload", true),
-    };
-    Err(Refusal { reason, for_good })
-}
-
-fn error_v3(broker: &vedette_core::Name, address: &str, error: &rumqttc::ConnectionError) -> LinkError {
-    use rumqttc::{ConnectReturnCode as C, ConnectionError as E};
-    match error {
-        E::ConnectionRefused(C::BadUserNamePassword | C::NotAuthorized) => LinkError::Login(broker.clone()),
-        E::ConnectionRefused(C::RefusedProtocolVersion) => {
-            LinkError::Refused("it does not speak MQTT 3.1.1".to_owned())
-        }
-        E::ConnectionRefused(code) => LinkError::Refused(format!("{code:?}")),
-        E::NetworkTimeout | E::FlushTimeout => LinkError::Timeout(address.to_owned()),
-        E::Tls(error) => tls_error(address, error),
-        E::Io(error) => io_error(address, error),
-        other => LinkError::Lost(other.to_string()),
-    }
-}
-
-fn error_v5(broker: &vedette_core::Name, address: &str, error: &v5::ConnectionError) -> LinkError {
-    use v5::ConnectionError as E;
-    use v5::mqttbytes::v5::ConnectReturnCode as C;
-    match error {
-        E::ConnectionRefused(C::BadUserNamePassword | C::NotAuthorized | C::BadAuthenticationMethod) => {
-            LinkError::Login(broker.clone())
-        }
-        E::ConnectionRefused(C::RefusedProtocolVersion | C::UnsupportedProtocolVersion) => {
-            LinkError::Refused("it does not speak MQTT 5; set `version` to 3.1.1".to_owned())
-        }
-        E::ConnectionRefused(code) => LinkError::Refused(format!("{code:?}")),
-        E::Timeout(_) => LinkError::Timeout(address.to_owned()),
-        E::Tls(error) => tls_error(address, error),
-        E::Io(error) => io_error(address, error),
-        other => LinkError::Lost(other.to_string()),
     }
 }
 

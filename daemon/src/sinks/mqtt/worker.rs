@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use vedette_core::{Clock, Mono};
 
 use super::link::{self, Happened, LinkError, Publish, Sender};
-use super::session::{Context, Session};
+use super::session::{Context, Link, Session};
 use super::{Address, MqttConfig, Status};
+use crate::config::MqttVersion;
 use crate::sinks::SinkDeps;
 use crate::sinks::backoff::Backoff;
-use crate::wire::{Dialect, NodeStatus, Update};
+use crate::wire::{NodeStatus, Place};
 
 /// A connection that lasted so long was a good one: the next failure is a new story.
 const GOOD: Duration = Duration::from_secs(10);
@@ -34,6 +35,8 @@ pub(super) struct Worker {
     /// When to stop delivering and say goodbye.
     drain_until: Option<Mono>,
     complaint: Option<String>,
+    /// What is spoken to a broker whose configuration leaves it open.
+    version: MqttVersion,
 }
 
 /// How far the end of a connection has come.
@@ -49,16 +52,25 @@ enum Leaving {
 impl Worker {
     pub(super) fn new(
         config: MqttConfig,
-        dialects: Vec<&'static dyn Dialect>,
         deps: SinkDeps,
         status: Arc<Status>,
         stop: watch::Receiver<Option<Duration>>,
     ) -> Self {
         let SinkDeps { node, outbox, clock, runtime: _, latest } = deps;
         let (appended, changed) = (outbox.subscribe(), latest.subscribe());
-        let (id, prefix) = (config.id.clone(), config.prefix.clone());
-        let context = Context { id, node, prefix, dialects, outbox, latest, status };
-        Self { config, context, clock, stop, appended, changed, drain_until: None, complaint: None }
+        let context = Context {
+            id: config.id.clone(),
+            place: Place { prefix: config.prefix.clone(), node },
+            dialects: config.dialects.clone(),
+            acknowledged: config.acknowledged,
+            replay_per_second: config.replay_per_second,
+            event_expiry: config.event_expiry,
+            outbox,
+            latest,
+            status,
+        };
+        let version = config.version.unwrap_or_default();
+        Self { config, context, clock, stop, appended, changed, drain_until: None, complaint: None, version }
     }
 
     /// Serves until asked to stop; true when nothing was left to deliver.
@@ -95,6 +107,9 @@ impl Worker {
             if connected.is_some_and(|since| self.clock.now().since(since) > GOOD) {
                 backoff.reset();
             }
+            if connected.is_none() && self.config.version.is_none() && error.may_be_version() {
+                self.try_other_version();
+            }
             self.complain(&error);
             let wait = backoff.next();
             let wait = if stopping { wait.min(Duration::from_secs(1)) } else { wait };
@@ -105,6 +120,16 @@ impl Worker {
         }
     }
 
+    /// Old brokers hang up on a CONNECT of MQTT 5, or refuse it in words of their own.
+    fn try_other_version(&mut self) {
+        self.version = match self.version {
+            MqttVersion::V5 => MqttVersion::V311,
+            MqttVersion::V311 => MqttVersion::V5,
+        };
+        let (id, version) = (&self.context.id, self.version);
+        log::debug!(broker = id.as_str(); "broker {id}: MQTT {version} is tried next");
+    }
+
     /// The same trouble is said once, not at every attempt.
     fn complain(&mut self, error: &LinkError) {
         let (id, text) = (&self.context.id, error.to_string());
@@ -113,7 +138,7 @@ impl Worker {
             return;
         }
         match error {
-            LinkError::Lost(_) | LinkError::Timeout(_) => {
+            LinkError::Lost(_) | LinkError::HungUp(_) | LinkError::Timeout(_) => {
                 log::warn!(broker = id.as_str(); "broker {id}: {text}; events are kept, trying again");
             }
             _ => log::error!(broker = id.as_str(); "broker {id}: {text}"),
@@ -123,9 +148,9 @@ impl Worker {
 
     /// One connection, from opening to its end. `Ok` when it ended because the worker stops.
     async fn connection(&mut self, connected: &mut Option<Mono>) -> Result<(), LinkError> {
-        let offline = offline(&self.context, &*self.clock);
-        let (sender, mut poller) = link::open(&self.config, offline)?;
-        let Self { config, context, clock, stop, appended, changed, drain_until, complaint } = self;
+        let will = last_words(&self.context, &*self.clock).into_iter().next();
+        let (sender, mut poller) = link::open(&self.config, self.version, will)?;
+        let Self { config, context, clock, stop, appended, changed, drain_until, complaint, version } = self;
         let mut live: Option<Live<'_>> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -135,12 +160,15 @@ impl Worker {
                 let poll = poller.poll();
                 tokio::pin!(poll);
                 loop {
+                    let wakes =
+                        live.as_ref().and_then(|live| live.session.wakes(clock.now())).unwrap_or(TICK);
                     tokio::select! {
                         happened = &mut poll => break happened?,
                         _ = appended.changed() => {}
                         _ = changed.changed() => {}
                         _ = stop.changed() => {}
                         _ = tick.tick() => {}
+                        () = tokio::time::sleep(wakes) => {}
                     }
                     if let Some(live) = &mut live {
                         live.turn(clock.now(), *stop.borrow(), drain_until)?;
@@ -148,18 +176,29 @@ impl Worker {
                 }
             };
             match (happened, &mut live) {
-                (Happened::Connected, _) => {
+                (Happened::Connected(limits), _) => {
                     let (id, Address { host, port, .. }) = (&context.id, &config.address);
-                    log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}");
+                    log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}, MQTT {version}");
                     *complaint = None;
                     context.status.change(|s| (s.connected, s.last_error) = (true, None));
-                    let session = Session::new(context, clock.now());
+                    let session = Session::new(context, limits, clock.now());
                     *connected = Some(clock.now());
-                    live = Some(Live { context, sender: &sender, session, leaving: Leaving::No });
+                    live = Some(Live {
+                        context,
+                        clock: &**clock,
+                        sender: &sender,
+                        session,
+                        leaving: Leaving::No,
+                    });
                 }
-                (Happened::Sent(pkid), Some(live)) => live.session.sent(pkid),
+                (Happened::Sent(pkid), Some(live)) => live.session.sent(pkid, clock.now()),
                 (Happened::Answered(pkid, answer), Some(live)) => {
                     live.session.answered(pkid, answer, clock.now());
+                }
+                (Happened::Received(message), Some(live)) => live.session.received(&message),
+                (Happened::Unsubscribed(reason), _) => {
+                    let id = &context.id;
+                    log::warn!(broker = id.as_str(); "broker {id}: refused a subscription: {reason}");
                 }
                 (Happened::Farewell, _) => {
                     // Closing first, with answers unread, could take back what the broker has not read yet.
@@ -176,8 +215,9 @@ impl Worker {
     }
 }
 
-/// What is true of the node once this worker is gone: the will, and the last word.
-fn offline(context: &Context, clock: &dyn Clock) -> Option<Publish> {
+/// What is true of the node once this worker is gone: the first is the will, as MQTT has one a connection; all are said
+/// on leaving.
+fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
     let unknown = || NodeStatus {
         state: "online",
         version: env!("CARGO_PKG_VERSION"),
@@ -186,14 +226,26 @@ fn offline(context: &Context, clock: &dyn Clock) -> Option<Publish> {
         cameras_up: 0,
         providers: Vec::new(),
     };
-    let status = context.latest.node().unwrap_or_else(unknown).offline();
-    // MQTT has one will: the first dialect that has words for it.
-    context.publishes(&Update::Node(status)).next()
+    let offline = context.latest.node().unwrap_or_else(unknown).offline();
+    let word =
+        |d: &Arc<dyn crate::wire::Dialect>| Some(context.publish(&**d, d.will(&context.place, &offline)?));
+    context.dialects.iter().filter_map(word).collect()
+}
+
+impl Link for &Sender {
+    fn publish(&mut self, publish: Publish) -> bool {
+        Sender::publish(self, publish)
+    }
+
+    fn subscribe(&mut self, filter: &str) -> bool {
+        Sender::subscribe(self, filter)
+    }
 }
 
 /// A connection that the broker has accepted.
 struct Live<'a> {
     context: &'a Context,
+    clock: &'a dyn Clock,
     sender: &'a Sender,
     session: Session<'a>,
     leaving: Leaving,
@@ -206,22 +258,16 @@ impl Live<'_> {
         if self.session.is_deaf(now) {
             return Err(LinkError::Lost("it answers no publish any more".to_owned()));
         }
-        let sender = self.sender;
-        let mut publish = |what| sender.publish(what);
+        let mut link = self.sender;
         match self.leaving {
             Leaving::No => {
-                self.session.fill(now, &mut publish);
+                self.session.fill(now, &mut link);
                 let Some(wish) = wish else { return Ok(()) };
                 let until = *until.get_or_insert(now + wish.mul_f64(0.8));
                 let delivered = || self.context.outbox.next(&self.context.id, 0).is_none();
                 if now >= until || (self.session.is_idle() && delivered()) {
-                    let status = self.context.latest.node().map(NodeStatus::offline);
-                    let words: Vec<_> = status
-                        .into_iter()
-                        .flat_map(|s| self.context.publishes(&Update::Node(s)).collect::<Vec<_>>())
-                        .collect();
-                    for word in words {
-                        self.session.last_word(word, &mut publish);
+                    for word in last_words(self.context, self.clock) {
+                        self.session.last_word(word, &mut link);
                     }
                     self.leaving = Leaving::LastWord;
                     return self.turn(now, Some(wish), &mut Some(until));
@@ -229,7 +275,7 @@ impl Live<'_> {
             }
             Leaving::LastWord => {
                 let late = until.is_some_and(|until| now >= until + wish.unwrap_or_default().mul_f64(0.1));
-                if (self.session.is_idle() || late) && sender.farewell() {
+                if (self.session.is_idle() || late) && self.sender.farewell() {
                     self.leaving = Leaving::Farewell;
                 }
             }

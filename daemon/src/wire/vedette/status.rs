@@ -180,6 +180,10 @@ pub struct SinkStats {
     pub acked: u64,
     /// Messages that the broker refused, each refusal counted.
     pub refused: u64,
+    /// Events that were not delivered because the broker refuses them for good.
+    pub given_up: u64,
+    /// Events that the broker took while nobody subscribed to them.
+    pub nobody_listens: u64,
     /// Events that the bound of the queue dropped.
     pub dropped: u64,
 }
@@ -266,7 +270,7 @@ fn three<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Dialect, Update, Vedette};
+    use super::super::{Dialect, Place, Update, Vedette};
     use super::*;
 
     fn at(text: &str) -> Timestamp {
@@ -354,8 +358,9 @@ mod tests {
 
     #[test]
     fn updates_are_exactly_the_golden_json() {
+        let at = Place { prefix: "vedette".to_owned(), node: Name::new("box").unwrap() };
         for (topic, update, golden) in samples() {
-            let message = Vedette.update(&update).unwrap();
+            let message = Vedette.update(&at, &update).remove(0);
             assert_eq!((message.topic.as_str(), message.retained), (topic, topic != "stats"));
             assert_eq!(String::from_utf8(message.payload).unwrap(), golden.trim_end(), "{topic}");
         }

@@ -57,6 +57,10 @@ impl RuleConfig for Config {
         }))
     }
 
+    fn lasts(&self) -> bool {
+        false
+    }
+
     fn line(&self) -> Option<&Name> {
         self.line.as_ref()
     }

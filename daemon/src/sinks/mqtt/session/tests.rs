@@ -24,13 +24,22 @@ impl Bench {
         let (id, node) = (Name::new("b").unwrap(), Name::new("box").unwrap());
         let clock = SimulatedClock::new(Timestamp::UNIX_EPOCH);
         let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
-        let stamp = Stamp { node: node.clone(), epoch: Uuid::nil(), config: "0".into(), model };
+        let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(wire::vedette::Vedette)];
+        let stamp = Stamp {
+            node: node.clone(),
+            epoch: Uuid::nil(),
+            config: "0".into(),
+            model,
+            dialects: dialects.clone(),
+        };
         let outbox = MemoryOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
         let context = Context {
             id,
-            node,
-            prefix: "vedette".to_owned(),
-            dialects: wire::DIALECTS.to_vec(),
+            place: Place { prefix: "vedette".to_owned(), node },
+            dialects,
+            acknowledged: true,
+            replay_per_second: 200,
+            event_expiry: None,
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
@@ -72,37 +81,64 @@ impl Bench {
     }
 }
 
-/// A broker that gives packet ids in order; the events handed over, by topic.
-#[derive(Default)]
+/// A broker that gives packet ids in a circle, as rumqttc does.
 struct Wire {
     pkid: u16,
+    circle: u16,
+    handed: Vec<Publish>,
+    subscribed: Vec<String>,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self { pkid: 0, circle: PACKET_IDS, handed: Vec::new(), subscribed: Vec::new() }
+    }
+}
+
+impl Link for Wire {
+    fn publish(&mut self, publish: Publish) -> bool {
+        self.handed.push(publish);
+        true
+    }
+
+    fn subscribe(&mut self, filter: &str) -> bool {
+        self.subscribed.push(filter.to_owned());
+        true
+    }
 }
 
 impl Wire {
+    /// What is handed over now, by packet id and topic.
     fn fill(&mut self, session: &mut Session<'_>, now: Mono) -> Vec<(u16, String)> {
-        let mut topics = Vec::new();
-        session.fill(now, &mut |p| {
-            topics.push(p.topic);
-            true
-        });
-        let number = |topic| {
-            self.pkid += 1;
-            session.sent(self.pkid);
-            (self.pkid, topic)
+        session.fill(now, self);
+        let handed = std::mem::take(&mut self.handed);
+        let number = |publish: Publish| {
+            if !publish.answered {
+                session.sent(0, now);
+                return (0, publish.topic);
+            }
+            self.pkid = if self.pkid == self.circle { 1 } else { self.pkid + 1 };
+            assert!(!session.on_wire.contains_key(&self.pkid), "rumqttc would wait for id {}", self.pkid);
+            session.sent(self.pkid, now);
+            (self.pkid, publish.topic)
         };
-        topics.into_iter().map(number).collect()
+        handed.into_iter().map(number).collect()
     }
+}
+
+fn session(bench: &Bench) -> Session<'_> {
+    Session::new(&bench.context, Limits::default(), Mono::default())
 }
 
 #[test]
 fn the_window_bounds_what_is_under_way() {
     let bench = Bench::new();
     (0..40).for_each(|_| _ = bench.append("gate"));
-    let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
+    let (mut session, mut wire) = (session(&bench), Wire::default());
     assert_eq!(wire.fill(&mut session, Mono::default()).len(), WINDOW);
     assert!(wire.fill(&mut session, Mono::default()).is_empty());
-    session.answered(2, Ok(()), Mono::default());
-    session.answered(1, Ok(()), Mono::default());
+    session.answered(2, Ok(Taken::Yes), Mono::default());
+    session.answered(1, Ok(Taken::Yes), Mono::default());
     assert_eq!((bench.depth(), bench.status().acked), (38, 2));
     assert_eq!(wire.fill(&mut session, Mono::default()).len(), 2);
 }
@@ -111,11 +147,11 @@ fn the_window_bounds_what_is_under_way() {
 fn a_new_session_begins_at_the_first_unacknowledged() {
     let bench = Bench::new();
     let seqs: Vec<_> = (0..5).map(|_| bench.append("gate")).collect();
-    let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
+    let (mut session, mut wire) = (session(&bench), Wire::default());
     wire.fill(&mut session, Mono::default());
-    session.answered(2, Ok(()), Mono::default());
+    session.answered(2, Ok(Taken::Yes), Mono::default());
     drop(session);
-    let mut session = Session::new(&bench.context, Mono::default());
+    let mut session = self::session(&bench);
     wire.fill(&mut session, Mono::default());
     let flying: Vec<_> = session.flying.keys().copied().collect();
     assert_eq!(flying, [seqs[0], seqs[2], seqs[3], seqs[4]]);
@@ -126,11 +162,11 @@ fn a_refused_camera_waits_and_comes_back_in_order() {
     let bench = Bench::new();
     let (gate, yard) = ("vedette/box/gate/event", "vedette/box/yard/event");
     ["gate", "yard", "gate"].iter().for_each(|c| _ = bench.append(c));
-    let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
+    let (mut session, mut wire) = (session(&bench), Wire::default());
     let start = Mono::default();
     assert_eq!(wire.fill(&mut session, start).len(), 3);
     session.answered(1, Err(REFUSED), start);
-    session.answered(2, Ok(()), start);
+    session.answered(2, Ok(Taken::Yes), start);
     session.answered(3, Err(REFUSED), start);
     bench.append("gate");
     bench.append("yard");
@@ -141,7 +177,7 @@ fn a_refused_camera_waits_and_comes_back_in_order() {
     assert_eq!(topics(wire.fill(&mut session, later)), [gate, gate, gate]);
     assert_eq!(session.flying.len(), 4, "what is under way is not sent twice");
     for pkid in 4..=7 {
-        session.answered(pkid, Ok(()), later);
+        session.answered(pkid, Ok(Taken::Yes), later);
     }
     assert_eq!((bench.depth(), session.parked.len()), (0, 0));
 }
@@ -150,7 +186,7 @@ fn a_refused_camera_waits_and_comes_back_in_order() {
 fn what_will_never_be_taken_is_given_up() {
     let bench = Bench::new();
     bench.append("gate");
-    let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
+    let (mut session, mut wire) = (session(&bench), Wire::default());
     wire.fill(&mut session, Mono::default());
     session.answered(1, Err(Refusal { reason: "0x90", for_good: true }), Mono::default());
     assert_eq!((bench.depth(), bench.status().refused, bench.status().acked), (0, 1, 0));
@@ -159,11 +195,91 @@ fn what_will_never_be_taken_is_given_up() {
 #[test]
 fn silence_with_something_under_way_is_deafness() {
     let bench = Bench::new();
-    let (mut session, mut wire) = (Session::new(&bench.context, Mono::default()), Wire::default());
+    let (mut session, mut wire) = (session(&bench), Wire::default());
     let late = Mono::default() + ANSWER + Duration::from_secs(1);
     assert!(!session.is_deaf(late), "nothing is owed");
     bench.append("gate");
     wire.fill(&mut session, late);
     assert!(!session.is_deaf(late), "the wait begins when something is handed over");
     assert!(session.is_deaf(late + ANSWER + Duration::from_secs(1)));
+}
+
+#[test]
+fn a_broker_that_bears_little_gets_little() {
+    let bench = Bench::new();
+    (0..40).for_each(|_| _ = bench.append("gate"));
+    let limits = Limits { receive_maximum: 3, packet: None };
+    let mut session = Session::new(&bench.context, limits, Mono::default());
+    let mut wire = Wire { circle: 3, ..Wire::default() };
+    assert_eq!(wire.fill(&mut session, Mono::default()).len(), 3);
+    // Ids 1 and 2 are free, 3 is not answered: the next id is 1.
+    session.answered(2, Ok(Taken::Yes), Mono::default());
+    assert!(wire.fill(&mut session, Mono::default()).is_empty(), "id 1 is not answered yet");
+    session.answered(1, Ok(Taken::Yes), Mono::default());
+    assert_eq!(wire.fill(&mut session, Mono::default()).len(), 2);
+}
+
+#[test]
+fn what_is_larger_than_the_broker_takes_is_given_up_and_the_rest_goes_on() {
+    let bench = Bench::new();
+    let seq = bench.append("gate");
+    let large = bench.context.outbox.next(&bench.context.id, 0).unwrap().messages[0].payload.len();
+    let limits = Limits { packet: Some(large as u32), ..Limits::default() };
+    let (mut session, mut wire) = (Session::new(&bench.context, limits, Mono::default()), Wire::default());
+    assert!(wire.fill(&mut session, Mono::default()).is_empty());
+    assert_eq!((bench.depth(), bench.status().given_up), (0, 1));
+    let error = bench.status().last_error.unwrap();
+    assert!(error.contains(&format!("event {seq} is given up")), "{error}");
+}
+
+#[test]
+fn an_event_refused_three_times_is_given_up_and_the_next_ones_are_not() {
+    let bench = Bench::new();
+    let first = bench.append("gate");
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    let mut now = Mono::default();
+    for times in 1..=TRIES {
+        let sent = wire.fill(&mut session, now);
+        assert_eq!(sent.len(), 1, "try {times}");
+        session.answered(sent[0].0, Err(REFUSED), now);
+        now = now + Duration::from_secs(61);
+    }
+    assert_eq!((bench.depth(), bench.status().given_up, bench.status().refused), (0, 1, 3));
+    assert!(bench.append("gate") > first);
+    let sent = wire.fill(&mut session, now);
+    session.answered(sent[0].0, Ok(Taken::NobodyListens), now);
+    let status = bench.status();
+    assert_eq!((bench.depth(), status.given_up, status.acked, status.nobody_listens), (0, 1, 1, 1));
+}
+
+#[test]
+fn without_acknowledgement_an_event_is_delivered_when_it_is_written() {
+    let mut bench = Bench::new();
+    bench.context.acknowledged = false;
+    bench.append("gate");
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    assert_eq!(wire.fill(&mut session, Mono::default()), [(0, "vedette/box/gate/event".to_owned())]);
+    assert_eq!((bench.depth(), bench.status().acked), (0, 1));
+}
+
+#[test]
+fn a_backlog_goes_no_faster_than_the_pace() {
+    let mut bench = Bench::new();
+    bench.context.replay_per_second = 8;
+    (0..40).for_each(|_| _ = bench.append("gate"));
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    let mut now = Mono::default();
+    let mut sent = 0;
+    let mut steps = 0;
+    while sent < 40 {
+        for (pkid, _) in wire.fill(&mut session, now) {
+            session.answered(pkid, Ok(Taken::Yes), now);
+            sent += 1;
+        }
+        now = now + session.wakes(now).unwrap_or_default();
+        steps += 1;
+        assert!(steps < 100, "{sent} after {now:?}");
+    }
+    // Two at once, then one each eighth of a second.
+    assert!((4.6..4.9).contains(&now.0.as_secs_f64()), "{now:?}");
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 /// Replaces `directory/name` so that after a power cut either the old or the new content is there, whole: new file,
 /// fsync, rename, fsync of the directory.
-pub(super) fn replace(directory: &Path, name: &str, content: &impl Serialize) -> io::Result<()> {
+pub(crate) fn replace(directory: &Path, name: &str, content: &impl Serialize) -> io::Result<()> {
     let bytes = serde_json::to_vec(content)?;
     let fresh = directory.join(format!("{name}.new"));
     let mut file = File::create(&fresh)?;
@@ -23,7 +23,7 @@ pub(super) fn replace(directory: &Path, name: &str, content: &impl Serialize) ->
 
 /// Reads `directory/name`; none where it is not there. A damaged one is renamed to `name.corrupt-<now>`, with one
 /// line in the log, and treated as not there: a state file must never keep an appliance from watching.
-pub(super) fn read<T: DeserializeOwned>(
+pub(crate) fn read<T: DeserializeOwned>(
     directory: &Path,
     name: &str,
     now: jiff::Timestamp,

@@ -1,0 +1,72 @@
+//! What a broker's entry says about its dialects.
+//!
+//! Owns: these settings and their defaults. Does not know: files, connections. Checked by each dialect's `build`.
+
+use vedette_core::Name;
+
+/// Of one broker; every dialect takes its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The broker's name in the configuration.
+    pub broker: Option<Name>,
+    /// `[broker.NAME.homeassistant]`.
+    pub homeassistant: HomeAssistantSettings,
+    /// `[broker.NAME.sparkplug]`.
+    pub sparkplug: SparkplugSettings,
+    /// `[broker.NAME.frigate]`.
+    pub frigate: FrigateSettings,
+    /// `[broker.NAME.custom]`.
+    pub custom: CustomSettings,
+}
+
+/// Home Assistant's discovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeAssistantSettings {
+    /// Its discovery prefix. Default `homeassistant`.
+    pub discovery: String,
+}
+
+/// Sparkplug B.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SparkplugSettings {
+    /// The group that the appliance is an edge node of. Default `vedette`.
+    pub group: String,
+    /// The host that must be online before anything is published. Default: none.
+    pub primary_host: Option<String>,
+}
+
+/// The schema of Frigate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrigateSettings {
+    /// First levels of its topics. Default `frigate`.
+    pub prefix: String,
+}
+
+/// Templates (minijinja) of messages of one's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CustomSettings {
+    /// The whole topic of an event; empty: none are sent.
+    pub topic: String,
+    /// The payload of an event; empty: the event as the dialect `vedette` writes it.
+    pub payload: String,
+    /// MQTT 5's content type. Empty: `application/json`.
+    pub content_type: String,
+}
+
+impl Default for HomeAssistantSettings {
+    fn default() -> Self {
+        Self { discovery: "homeassistant".to_owned() }
+    }
+}
+
+impl Default for SparkplugSettings {
+    fn default() -> Self {
+        Self { group: "vedette".to_owned(), primary_host: None }
+    }
+}
+
+impl Default for FrigateSettings {
+    fn default() -> Self {
+        Self { prefix: "frigate".to_owned() }
+    }
+}
