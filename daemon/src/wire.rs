@@ -30,7 +30,7 @@ macro_rules! dialects {
     };
 }
 
-dialects! { vedette, }
+dialects! { vedette, homeassistant, frigate, }
 
 /// One entry of [`DIALECTS`].
 #[derive(Clone, Copy)]
@@ -206,6 +206,12 @@ pub trait Dialect: Send + Sync {
     /// Whether it needs a connection of its own, as MQTT has one will for each.
     fn own_connection(&self) -> bool {
         false
+    }
+
+    /// Dialects to whose topics its messages point: a connection that speaks this one speaks them as well, named in the
+    /// configuration or not.
+    fn needs(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// MQTT 5's content type of its messages.
