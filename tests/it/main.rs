@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod dialects;
 mod faults;
 mod mqtt;
 mod node;

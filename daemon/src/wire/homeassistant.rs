@@ -178,7 +178,7 @@ impl<'a> Announcer<'a> {
             "model": "appliance",
             "sw_version": env!("CARGO_PKG_VERSION"),
         });
-        announcement(&device, &about, components, None)
+        announcement(&device, &about, &components, None)
     }
 
     fn camera(&self, inventory: &CameraInventory) -> Message {
@@ -220,7 +220,7 @@ impl<'a> Announcer<'a> {
         });
         let sees = format!("'online' if {SEES} else 'offline'");
         let camera_is_up = json!({ "topic": status, "value_template": said(&sees) });
-        announcement(&device, &about, components, Some(json!([self.node_is_up(), camera_is_up])))
+        announcement(&device, &about, &components, Some(json!([self.node_is_up(), camera_is_up])))
     }
 
     /// The entities of a rule. Those that its kind does not have may be there from an earlier configuration.
@@ -371,7 +371,7 @@ fn config_topic(device: &str) -> String {
 fn announcement(
     device: &str,
     about: &Value,
-    components: Components<'_>,
+    components: &Components<'_>,
     availability: Option<Value>,
 ) -> Message {
     let mut message = entity(json!({

@@ -1,3 +1,5 @@
+//! Every message, held against the keys and types of Frigate's documentation.
+
 use serde_json::{Value, json};
 use vedette_core::{Class, ClockSource, Direction, EndedBy, Moment, ObjectSummary, Pts, TrackId};
 
