@@ -198,6 +198,8 @@ pub struct Broker {
     pub replay_per_second: u32,
     /// How long an event is of use. Default: for ever.
     pub expiry: Option<Span>,
+    /// Verbs of [`crate::commands`] that its clients may ask for. Default: none.
+    pub commands: Vec<String>,
     /// Which events it gets. Default: all.
     pub filter: Filter,
     /// Of its dialects.

@@ -33,6 +33,8 @@ pub struct SinkDeps {
     pub runtime: Handle,
     /// What is told at once after connecting, and whenever it changes.
     pub latest: Arc<Latest>,
+    /// Where requests of brokers' clients go; none: they are not listened to.
+    pub commands: Option<crossbeam_channel::Sender<mqtt::Asked>>,
 }
 
 /// How a worker is doing.

@@ -160,13 +160,6 @@ pub enum Update {
 pub enum Reaction {
     /// All updates are to be told again: whoever keeps them began anew.
     Republish,
-    /// Somebody asks for something.
-    Command {
-        /// What, as in `command/<verb>`.
-        verb: String,
-        /// The arguments: JSON, not looked at yet.
-        arguments: Vec<u8>,
-    },
 }
 
 /// A wire schema as one broker gets it: which messages tell what, where, and in which bytes. Pure: the same arguments

@@ -77,7 +77,6 @@ pub(super) fn mqtt_configs(
     let dialects = sinks::mqtt::dialects(&broker.id, &broker.dialects, &broker.settings)?;
     let (apart, together): (Vec<_>, Vec<_>) = dialects.into_iter().partition(|d| d.own_connection());
     let connection = |id: Name, client_id: String, dialects| MqttConfig {
-        id,
         address: address.clone(),
         version: broker.version,
         prefix: broker.prefix.clone(),
@@ -92,6 +91,9 @@ pub(super) fn mqtt_configs(
         acknowledged: broker.acknowledged,
         replay_per_second: broker.replay_per_second,
         event_expiry: broker.expiry.map(|span| span.0),
+        // One connection of a broker listens: two would obey twice.
+        commands: if id == broker.id { broker.commands.clone() } else { Vec::new() },
+        id,
     };
     let mut configs = Vec::new();
     if !together.is_empty() {

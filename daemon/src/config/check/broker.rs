@@ -11,6 +11,7 @@ use super::super::words::hint;
 use super::super::{Broker, EMBEDDED, Filter, Options};
 use super::Check;
 use super::url::{self, CleanUrl};
+use crate::commands;
 use crate::wire::{
     self, CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings,
 };
@@ -43,6 +44,7 @@ pub(super) fn build(
         qos,
         replay_per_second,
         expiry,
+        commands,
         filter,
         homeassistant,
         sparkplug,
@@ -95,6 +97,7 @@ pub(super) fn build(
     };
     check_settings(check, id, &dialects, &settings);
     let filter = check_filter(check, id, filter);
+    check_commands(check, id, &commands);
     Some(Broker {
         id: name,
         url,
@@ -111,6 +114,7 @@ pub(super) fn build(
         acknowledged: qos == 1,
         replay_per_second,
         expiry,
+        commands,
         filter,
         settings,
     })
@@ -123,6 +127,19 @@ fn check_settings(check: &mut Check<'_>, id: &str, dialects: &[String], settings
             let table = ["broker", id, kind.name];
             let place: &[&str] = if check.has(&table) { &table } else { &table[..2] };
             check.key_error(place, reason);
+        }
+    }
+}
+
+fn check_commands(check: &mut Check<'_>, id: &str, verbs: &[String]) {
+    let known: Vec<_> = commands::ALL.iter().map(|verb| verb.name).collect();
+    for (index, verb) in verbs.iter().enumerate() {
+        if !known.contains(&verb.as_str()) {
+            let hint = hint(verb, known.iter().copied());
+            check.item_error(
+                &["broker", id, "commands", &index.to_string()],
+                format!("no command `{verb}`{hint}"),
+            );
         }
     }
 }

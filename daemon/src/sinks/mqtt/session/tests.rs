@@ -43,6 +43,13 @@ impl Bench {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
+            desk: Desk {
+                broker: Name::new("b").unwrap(),
+                root: "vedette/box".to_owned(),
+                allowed: Vec::new(),
+                to: None,
+                answers: tokio::sync::mpsc::unbounded_channel().0,
+            },
         };
         Self { context, _folder: folder }
     }
