@@ -4,6 +4,7 @@
 //! producers in a directory of its own below `DIRECTORY` (the system's temporary one: name one on the disk that is
 //! meant, since a RAM disk knows no sync). One sink takes events as they come, one is dead, so that everything waits
 //! for it. The figures come last, one JSON object.
+#![expect(clippy::print_stdout, reason = "this is what the program is for")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -60,39 +61,38 @@ fn main() -> Result<(), Fault> {
         taken.and_then(|()| Ok((seen?, lasted)))
     })?;
 
-    let produced = each * producers;
-    let writer = usage::cpu_time().by_thread.get("outbox").copied().unwrap_or_default();
-    let cpu: Duration = seen.iter().map(|p| p.cpu).sum();
-    let mut waits: Vec<Duration> = seen.into_iter().flat_map(|p| p.waits).collect();
-    waits.sort_unstable();
-    let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or_default();
-    let per_event = |time: Duration| time.as_secs_f64() * 1e6 / produced.max(1) as f64;
     let grown = usage::resident_bytes().saturating_sub(resident);
     let file = std::fs::metadata(folder.path().join("outbox.db"))?.len();
     println!(
-        "{produced} events of {producers} producers in {:.2} s, {}",
-        lasted.as_secs_f64(),
-        folder.path().display()
-    );
-    println!(
-        "waiting: {} for the live sink, {} for the dead one; {} MiB of file, memory grew by {} KiB",
+        "waiting: {} for the live sink, {} for the dead one; {} MiB of file in {}, memory grew by {} KiB",
         outbox.depth(&live),
         outbox.depth(&dead),
         file >> 20,
+        folder.path().display(),
         grown >> 10
     );
+    print_figures(seen, lasted);
+    outbox.close();
+    Ok(())
+}
+
+fn print_figures(seen: Vec<Producer>, lasted: Duration) {
+    let writer = usage::cpu_time().by_thread.get("outbox").copied().unwrap_or_default();
+    let (producers, cpu) = (seen.len(), seen.iter().map(|p| p.cpu).sum());
+    let mut waits: Vec<Duration> = seen.into_iter().flat_map(|p| p.waits).collect();
+    waits.sort_unstable();
+    let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or_default();
+    let per_event = |time: Duration| time.as_secs_f64() * 1e6 / waits.len().max(1) as f64;
     println!(
-        "{{\"events_per_s\":{:.0},\"cpu_us_per_event_producer\":{:.1},\"cpu_us_per_event_writer\":{:.1},\
-         \"append_ms_median\":{:.2},\"append_ms_p99\":{:.2},\"memory_grew_kib\":{}}}",
-        produced as f64 / lasted.as_secs_f64(),
+        "{{\"events\":{},\"producers\":{producers},\"events_per_s\":{:.0},\"cpu_us_per_event_producer\":{:.1},\
+         \"cpu_us_per_event_writer\":{:.1},\"append_ms_median\":{:.2},\"append_ms_p99\":{:.2}}}",
+        waits.len(),
+        waits.len() as f64 / lasted.as_secs_f64(),
         per_event(cpu),
         per_event(writer),
         at(0.5).as_secs_f64() * 1e3,
         at(0.99).as_secs_f64() * 1e3,
-        grown >> 10
     );
-    outbox.close();
-    Ok(())
 }
 
 /// The CPU time of the calling thread.
