@@ -1,11 +1,12 @@
 //! The outbox in a process that is killed, or whose disk takes nothing: what it said it has produced is there.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
+use tempfile::TempDir;
 use uuid::Uuid;
 use vedette::outbox::{Outbox, SqliteOutbox, Stored};
 use vedette::random::Random;
@@ -16,6 +17,9 @@ use vedette_tests::binary::beside_this;
 use crate::cli::{folder, vedette};
 
 const CAMERAS: usize = 8;
+
+/// Events that the outbox keeps for a sink where the bound is not what is tested.
+const UNBOUNDED: usize = 100_000;
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
@@ -48,12 +52,12 @@ struct Writer {
 impl Writer {
     /// Files that may not grow as large as they want end a process that does not ignore the signal for that; a disk
     /// that is full sends none.
-    fn start(directory: &Path, first: u64) -> Self {
+    fn start(directory: &Path, first: u64, bound: usize) -> Self {
         let mut child = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(beside_this("outbox-writer").unwrap_or_else(|e| panic!("{e}")))
             .arg(directory)
-            .args([CAMERAS.to_string(), first.to_string()])
+            .args([CAMERAS.to_string(), first.to_string(), bound.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -119,8 +123,18 @@ impl Told {
         }
     }
 
-    /// Holds the store against what was said; camera and count of what is in it.
+    /// Holds the store against what was said, where nothing was dropped; camera and count of what is in it.
     fn check(&self, outbox: &SqliteOutbox) -> Vec<(String, u64)> {
+        assert_eq!((outbox.dropped(&name("dead")), outbox.dropped(&name("live"))), (0, 0));
+        let stored = self.check_with_drops(outbox);
+        for (seq, event) in &self.produced {
+            assert_eq!(stored.get(seq), Some(event), "produced as {seq}");
+        }
+        stored.into_values().collect()
+    }
+
+    /// Holds the store against what was said: what is not there was dropped and counted.
+    fn check_with_drops(&self, outbox: &SqliteOutbox) -> BTreeMap<u64, (String, u64)> {
         let all = waiting(outbox, "dead");
         let mut stored: BTreeMap<u64, (String, u64)> = BTreeMap::new();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -134,38 +148,56 @@ impl Told {
             stored.insert(event.seq, (camera, count));
         }
         assert_eq!(stored.len(), all.len(), "numbers are used once");
-        for (seq, event) in &self.produced {
-            assert_eq!(stored.get(seq), Some(event), "produced as {seq}");
+        for (seq, event) in &stored {
+            assert!(
+                self.produced.get(seq).is_none_or(|said| said == event),
+                "{event:?} was not produced as {seq}"
+            );
         }
+        let last = *outbox.subscribe().borrow();
+        let dropped = outbox.dropped(&name("dead"));
+        assert_eq!(stored.len() as u64 + dropped, last, "every number waits for the dead sink or is counted");
+        assert!(self.produced.keys().all(|seq| *seq <= last), "produced behind {last}");
         let live: BTreeSet<_> = waiting(outbox, "live").iter().map(|s| s.seq).collect();
         let neither = stored.keys().find(|seq| !live.contains(seq) && !self.sent.contains_key(seq));
         assert_eq!(neither, None, "neither sent to the live sink nor waiting for it");
-        assert_eq!((outbox.dropped(&name("dead")), outbox.dropped(&name("live"))), (0, 0));
-        stored.into_values().collect()
+        stored
     }
 }
 
 #[test]
 fn twenty_kills_lose_nothing_that_was_produced() {
+    /// The bound from the tenth round on: what waits for the dead sink is dropped then, and nothing else.
+    const BOUND: usize = 200;
     let folder = folder();
     let (mut told, mut random, mut epoch) = (Told::default(), Random::from_system(), None);
-    let mut inside = 0;
+    let (mut inside, mut dropped) = (0, 0);
     for round in 0..20 {
-        let mut writer = Writer::start(folder.path(), round * 1_000_000);
-        let (before, wanted) = (told.produced.len(), (random.unit() * 300.0) as usize);
+        let bound = if round < 10 { UNBOUNDED } else { BOUND };
+        let mut writer = Writer::start(folder.path(), round * 1_000_000, bound);
+        let (before, wanted) = (told.produced.len(), 10 + (random.unit() * 300.0) as usize);
         while told.produced.len() - before < wanted {
             let line = writer.line().unwrap_or_else(|| panic!("round {round}: it ended by itself"));
             told.take(&line);
         }
         writer.kill(&mut told);
         let outbox = open(folder.path());
-        inside = told.check(&outbox).len() - told.produced.len();
+        if round < 10 {
+            told.check(&outbox);
+        } else {
+            told.check_with_drops(&outbox);
+            assert_eq!(outbox.depth(&name("dead")), BOUND, "round {round}");
+        }
+        assert_eq!(outbox.dropped(&name("live")), 0, "round {round}");
         assert_eq!(outbox.epoch(), *epoch.get_or_insert(outbox.epoch()), "round {round}");
+        dropped = outbox.dropped(&name("dead"));
+        inside = *outbox.subscribe().borrow() as usize - told.produced.len();
         outbox.close();
     }
     let (produced, repeated) = (told.produced.len(), told.repeated);
     println!(
-        "20 kills: {produced} produced, all found; {inside} more were inside a commit; {repeated} sent again"
+        "20 kills: {produced} produced, all found but {dropped} that were dropped and counted; {inside} more were \
+         inside a commit; {repeated} sent again"
     );
     assert!(produced > 500, "only {produced}");
 }
@@ -174,7 +206,7 @@ fn twenty_kills_lose_nothing_that_was_produced() {
 fn a_disk_that_takes_nothing_for_a_while_loses_only_what_it_says() {
     let folder = folder();
     let mut told = Told::default();
-    let mut writer = Writer::start(folder.path(), 0);
+    let mut writer = Writer::start(folder.path(), 0, UNBOUNDED);
     let until = |writer: &mut Writer, told: &mut Told, done: &dyn Fn(&Told) -> bool| {
         while !done(told) {
             told.take(&writer.line().expect("it goes on, whatever the disk does"));
@@ -197,7 +229,7 @@ fn status_tells_beside_a_running_daemon_and_purge_waits_for_its_end() {
     let folder = folder();
     let none = vedette(&folder, "outbox status --state .").run();
     none.expect(1, &["no event store in .", "--state"]);
-    let mut writer = Writer::start(folder.path(), 0);
+    let mut writer = Writer::start(folder.path(), 0, UNBOUNDED);
     let mut told = Told::default();
     while told.produced.len() < 50 {
         told.take(&writer.line().expect("it goes on"));
@@ -230,22 +262,40 @@ fn status_tells_beside_a_running_daemon_and_purge_waits_for_its_end() {
     assert_eq!((waits(0).0, waits(1).0), (0, 0));
 }
 
-/// In a mount namespace of its own, which takes the mount and the loop device along when it ends: the image `$1` on `$2`,
-/// the program behind them in it, and at the first line of standard input the end of everything that no sync has
-/// taken to the image (EXT4_IOC_SHUTDOWN without a flush of the journal, as file system tests do).
-const POWER_CUT: &str = r#"
-    mount -o loop,commit=300 "$1" "$2" || exit 77
-    mkdir -p "$2/state"
-    "$3" "$2/state" "$4" "$5" &
-    read -r cut
-    python3 -c 'import fcntl, os, struct, sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))' "$2" || echo "no cut" >&2
+/// In a mount namespace of its own, which takes the mount and the loop device along when it ends: the image `$1` on `$2`
+/// and the writer `$3` in it. The steps are commands on standard input; it ends with the writer.
+const ON_IMAGE: &str = r#"
+    mount -o loop,commit=300 "$1" "$2" && mkdir -p "$2/state" || exit 77
+    "$3" "$2/state" "$4" "$5" "$6" &
+    exec 1>&-
+    while read -r step; do
+        eval "$step" || echo "$step: did not work" >&2
+    done
     kill -9 $!
     wait
 "#;
 
+/// The end of everything that no sync has taken to the image: EXT4_IOC_SHUTDOWN without a flush of the journal, as the
+/// tests of file systems do. The writer stands still by then, in no system call: a sync that is under way while ext4 is
+/// shut down may answer that it has succeeded (seen with Linux 6.18), which a disk without power cannot.
+const CUT: &str = r#"kill -STOP $!; while grep -q 'State:.[RDS]' /proc/$!/task/*/status; do :; done; python3 -c 'import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))' "$2""#;
+
 /// The store on the image `$1` is copied to `$3`, as it is after the journal's replay.
 const SALVAGE: &str = r#"mount -o loop "$1" "$2" && cp -r "$2/state/." "$3""#;
+
+/// A small disk of its own.
+struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+    _folder: TempDir,
+}
+
+/// A writer on it.
+struct OnDisk {
+    child: Child,
+    steps: Option<ChildStdin>,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
 
 fn in_namespace(script: &str) -> Command {
     let mut command = Command::new("unshare");
@@ -253,52 +303,103 @@ fn in_namespace(script: &str) -> Command {
     command
 }
 
-/// Whether this process may mount.
-fn may_mount() -> bool {
-    let probe = "mount -t tmpfs none /mnt && python3 -c ''";
-    in_namespace(probe).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+impl Disk {
+    /// None where this process may not mount.
+    fn new(bytes: u64) -> Option<Self> {
+        let probe = "mount -t tmpfs none /mnt && python3 -c ''";
+        if !in_namespace(probe).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+            vedette_tests::skipped("a disk of its own needs the right to mount, and python3");
+            return None;
+        }
+        let folder = folder();
+        let (image, mount) = (folder.path().join("disk.img"), folder.path().join("disk"));
+        std::fs::create_dir(&mount).expect("a folder");
+        std::fs::File::create(&image).and_then(|file| file.set_len(bytes)).expect("an image");
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status();
+        assert!(made.is_ok_and(|s| s.success()), "mkfs.ext4");
+        Some(Self { image, mount, _folder: folder })
+    }
+
+    fn start(&self, first: u64) -> OnDisk {
+        let writer = beside_this("outbox-writer").unwrap_or_else(|e| panic!("{e}"));
+        let mut command = in_namespace(ON_IMAGE);
+        command.args([&self.image, &self.mount, &writer]);
+        command.args([CAMERAS.to_string(), first.to_string(), UNBOUNDED.to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+        let (steps, out) = (child.stdin.take(), child.stdout.take().expect("piped"));
+        OnDisk { child, steps, lines: BufReader::new(out).lines() }
+    }
+
+    /// The store as the next start finds it.
+    fn salvage(&self) -> (TempDir, SqliteOutbox) {
+        let copy = folder();
+        let copied = in_namespace(SALVAGE).args([&self.image, &self.mount]).arg(copy.path()).status();
+        assert!(copied.is_ok_and(|s| s.success()), "salvage");
+        let outbox = open(copy.path());
+        (copy, outbox)
+    }
+}
+
+impl OnDisk {
+    fn until(&mut self, told: &mut Told, done: impl Fn(&Told) -> bool) {
+        while !done(told) {
+            let line = self.lines.next().expect("it goes on").expect("text");
+            told.take(&line);
+        }
+    }
+
+    fn step(&mut self, step: &str) {
+        let steps = self.steps.as_mut().expect("it works");
+        writeln!(steps, "{step}").expect("it reads");
+    }
+
+    /// kill -9, and what it still had said.
+    fn end(mut self, told: &mut Told) {
+        drop(self.steps.take());
+        for line in self.lines.by_ref().map_while(Result::ok) {
+            told.take(&line);
+        }
+        self.child.wait().expect("a child");
+    }
 }
 
 #[test]
 fn power_cuts_lose_nothing_that_was_produced() {
-    if !may_mount() {
-        vedette_tests::skipped("a power cut needs the right to mount, and python3");
-        return;
-    }
-    let folder = folder();
-    let (image, mount) = (folder.path().join("disk.img"), folder.path().join("disk"));
-    std::fs::create_dir(&mount).expect("a folder");
-    std::fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image");
-    let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status();
-    assert!(made.is_ok_and(|s| s.success()), "mkfs.ext4");
+    let Some(disk) = Disk::new(64 << 20) else { return };
     let (mut told, mut random) = (Told::default(), Random::from_system());
-    let (mut inside, mut unsynced) = (0, 0);
-    for round in 0..5_u64 {
-        let writer = beside_this("outbox-writer").unwrap_or_else(|e| panic!("{e}"));
-        let mut command = in_namespace(POWER_CUT);
-        command.args([&image, &mount, &writer]).args([CAMERAS.to_string(), (round * 1_000_000).to_string()]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
-        let lines = BufReader::new(child.stdout.take().expect("piped"));
-        let (before, wanted) = (told.produced.len(), 20 + (random.unit() * 300.0) as usize);
-        let mut cut = child.stdin.take();
-        for line in lines.lines().map_while(Result::ok) {
-            told.take(&line);
-            if told.produced.len() - before >= wanted {
-                // Closing it is a line as well.
-                cut = None;
-            }
-        }
-        assert!(cut.is_none(), "round {round}: it ended before the cut");
-        assert!(child.wait().is_ok_and(|s| s.code() != Some(77)), "round {round}: no mount");
-        // The cut comes as an error to what is inside a commit: nobody is told that it was produced.
-        unsynced += std::mem::take(&mut told.lost).len();
-        let copy = self::folder();
-        let copied = in_namespace(SALVAGE).args([&image, &mount]).arg(copy.path()).status();
-        assert!(copied.is_ok_and(|s| s.success()), "round {round}: salvage");
-        inside = told.check(&open(copy.path())).len() - told.produced.len();
+    let mut inside = 0;
+    for round in 0..5 {
+        let mut writer = disk.start(round * 1_000_000);
+        let wanted = told.produced.len() + 20 + (random.unit() * 300.0) as usize;
+        writer.until(&mut told, |told| told.produced.len() >= wanted);
+        writer.step(CUT);
+        writer.end(&mut told);
+        let (_copy, outbox) = disk.salvage();
+        inside = told.check(&outbox).len() - told.produced.len();
     }
     let produced = told.produced.len();
+    assert!(told.lost.is_empty(), "{:?}", told.lost);
+    println!("5 power cuts: {produced} produced, all found; {inside} more were inside a commit");
+}
+
+#[test]
+fn a_disk_that_others_fill_loses_only_what_is_counted() {
+    let Some(disk) = Disk::new(24 << 20) else { return };
+    let mut told = Told::default();
+    let mut writer = disk.start(0);
+    writer.until(&mut told, |told| told.produced.len() >= 200);
+    writer.step(r#"cat /dev/zero >"$2/fill" 2>/dev/null; true"#);
+    writer.until(&mut told, |told| told.lost.len() >= 500);
+    writer.step(r#"rm "$2/fill""#);
+    let before = told.produced.len();
+    writer.until(&mut told, |told| told.produced.len() >= before + 200);
+    writer.end(&mut told);
+    let (_copy, outbox) = disk.salvage();
+    let stored = told.check_with_drops(&outbox);
+    let dropped = outbox.dropped(&name("dead"));
     println!(
-        "5 power cuts: {produced} produced, all found; {inside} more were inside a commit; {unsynced} lost by the cut, as said"
+        "full disk: {} lost, as said; {dropped} dropped, as counted; {} wait",
+        told.lost.len(),
+        stored.len()
     );
 }

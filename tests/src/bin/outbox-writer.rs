@@ -1,5 +1,6 @@
-//! `outbox-writer DIRECTORY CAMERAS FIRST`: opens the outbox there and appends for so many cameras at once until it is
-//! killed, which is what it is for. Each camera counts its events from `FIRST`.
+//! `outbox-writer DIRECTORY CAMERAS FIRST BOUND`: opens the outbox there, which keeps `BOUND` events for a sink, and
+//! appends for so many cameras at once until it is killed, which is what it is for. Each camera counts its events from
+//! `FIRST`.
 //!
 //! Owns: saying what has happened, one line each on stdout, after it has happened: `produced CAMERA COUNT SEQ`,
 //! `lost CAMERA COUNT`, `sent SEQ HASH` of what the sink `live` gets, before it acknowledges it. The sink `dead` never
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
+use vedette::outbox::sqlite::Limits;
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::wire::{ModelStamp, Stamp};
 use vedette_core::{Clock, ClockSource, Event, Moment, Name, Phase, Pts, Severity, SystemClock};
@@ -30,15 +32,17 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<(), Fault> {
-    let [directory, cameras, first] = arguments else {
-        return Err("usage: outbox-writer DIRECTORY CAMERAS FIRST".into());
+    let [directory, cameras, first, bound] = arguments else {
+        return Err("usage: outbox-writer DIRECTORY CAMERAS FIRST BOUND".into());
     };
     let (cameras, first): (u32, u64) = (cameras.parse()?, first.parse()?);
+    let limits = Limits { events: bound.parse()?, ..Limits::default() };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (live, dead) = (Name::new("live")?, Name::new("dead")?);
     let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
     let stamp = Stamp { node: Name::new("box")?, epoch: Uuid::nil(), config: "0123456789".into(), model };
-    let outbox = SqliteOutbox::open(Path::new(directory), stamp, &[live.clone(), dead], &clock)?;
+    let sinks = [live.clone(), dead];
+    let outbox = SqliteOutbox::with_limits(Path::new(directory), stamp, &sinks, &clock, limits)?;
     std::thread::scope(|scope| {
         let outbox = &outbox;
         scope.spawn(move || take(outbox, &live));
