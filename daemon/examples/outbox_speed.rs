@@ -6,6 +6,7 @@
 //! for it. The figures come last, one JSON object.
 #![expect(clippy::print_stdout, reason = "this is what the program is for")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -39,7 +40,7 @@ fn main() -> Result<(), Fault> {
     let model = ModelStamp { name: "nanodet-g-416".into(), sha256: "0".repeat(64), provider: "cpu".into() };
     let stamp = Stamp { node: Name::new("plant7-box2")?, epoch: Uuid::nil(), config: "0".repeat(64), model };
     let sinks = [live.clone(), dead.clone()];
-    let outbox = SqliteOutbox::open(folder.path(), stamp, &sinks, &clock)?;
+    let outbox = SqliteOutbox::open(folder.path(), stamp.clone(), &sinks, &clock)?;
 
     let resident = usage::resident_bytes();
     let each = events / producers;
@@ -71,13 +72,45 @@ fn main() -> Result<(), Fault> {
         folder.path().display(),
         grown >> 10
     );
-    print_figures(seen, lasted);
+    // The thread is gone once the outbox is.
+    let writer = usage::cpu_time().by_thread.get("outbox").copied().unwrap_or_default();
     outbox.close();
+    drop(outbox);
+    let again = reopen(folder.path(), stamp, &sinks, &clock)?;
+    print_figures(seen, lasted, writer, &again);
     Ok(())
 }
 
-fn print_figures(seen: Vec<Producer>, lasted: Duration) {
-    let writer = usage::cpu_time().by_thread.get("outbox").copied().unwrap_or_default();
+/// What a restart costs with everything waiting, and how fast a broker that is back gets it.
+struct Again {
+    open: Duration,
+    page_wait_max: Duration,
+    drained_per_s: f64,
+    grown: u64,
+}
+
+fn reopen(directory: &Path, stamp: Stamp, sinks: &[Name; 2], clock: &Arc<dyn Clock>) -> Result<Again, Fault> {
+    let [_, dead] = sinks;
+    let resident = usage::resident_bytes();
+    let before = clock.now();
+    let outbox = SqliteOutbox::open(directory, stamp, sinks, clock)?;
+    let (open, began) = (clock.now().since(before), clock.now());
+    let (mut after, mut events, mut page_wait_max) = (0, 0, Duration::ZERO);
+    loop {
+        let asked = clock.now();
+        let Some(stored) = outbox.next(dead, after) else { break };
+        page_wait_max = page_wait_max.max(clock.now().since(asked));
+        (after, events) = (stored.seq, events + 1);
+        outbox.ack(dead, after);
+    }
+    let drained_per_s = f64::from(events) / clock.now().since(began).as_secs_f64();
+    let grown = usage::resident_bytes().saturating_sub(resident);
+    outbox.close();
+    Ok(Again { open, page_wait_max, drained_per_s, grown })
+}
+
+fn print_figures(seen: Vec<Producer>, lasted: Duration, writer: Duration, again: &Again) {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (producers, cpu) = (seen.len(), seen.iter().map(|p| p.cpu).sum());
     let mut waits: Vec<Duration> = seen.into_iter().flat_map(|p| p.waits).collect();
     waits.sort_unstable();
@@ -85,13 +118,18 @@ fn print_figures(seen: Vec<Producer>, lasted: Duration) {
     let per_event = |time: Duration| time.as_secs_f64() * 1e6 / waits.len().max(1) as f64;
     println!(
         "{{\"events\":{},\"producers\":{producers},\"events_per_s\":{:.0},\"cpu_us_per_event_producer\":{:.1},\
-         \"cpu_us_per_event_writer\":{:.1},\"append_ms_median\":{:.2},\"append_ms_p99\":{:.2}}}",
+         \"cpu_us_per_event_writer\":{:.1},\"append_ms_median\":{:.2},\"append_ms_p99\":{:.2},\
+         \"reopen_ms\":{:.0},\"drained_per_s\":{:.0},\"next_ms_max\":{:.2},\"drain_grew_kib\":{}}}",
         waits.len(),
         waits.len() as f64 / lasted.as_secs_f64(),
         per_event(cpu),
         per_event(writer),
-        at(0.5).as_secs_f64() * 1e3,
-        at(0.99).as_secs_f64() * 1e3,
+        ms(at(0.5)),
+        ms(at(0.99)),
+        ms(again.open),
+        again.drained_per_s,
+        ms(again.page_wait_max),
+        again.grown >> 10,
     );
 }
 
