@@ -48,7 +48,7 @@ pub struct SinkStatus {
     pub acked: u64,
     /// Messages that the broker refused, each refusal counted.
     pub refused: u64,
-    /// Events that the bound of the outbox dropped.
+    /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
 }
 

@@ -180,7 +180,7 @@ pub struct SinkStats {
     pub acked: u64,
     /// Messages that the broker refused, each refusal counted.
     pub refused: u64,
-    /// Events that the bound of the queue dropped.
+    /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
 }
 
