@@ -25,7 +25,7 @@ use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
 use crate::infer::{Inference, RunningInference};
-use crate::outbox::{MemoryOutbox, Outbox};
+use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, RunningSink, SinkDeps};
@@ -94,7 +94,7 @@ impl Kept {
     fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
         let sinks = sink_names(config);
         let embedded = embedded_for(config, host, None)?;
-        let outbox = MemoryOutbox::open(&host.state, stamp_of(config, detector), &sinks, &*host.clock)?;
+        let outbox = SqliteOutbox::open(&host.state, stamp_of(config, detector), &sinks, &host.clock)?;
         Ok(Self {
             outbox: Arc::new(outbox),
             latest: Arc::new(Latest::default()),

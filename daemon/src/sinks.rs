@@ -54,7 +54,7 @@ pub struct SinkStatus {
     pub given_up: u64,
     /// Events that the broker took while nobody subscribed to them; MQTT 5 alone can tell.
     pub nobody_listens: u64,
-    /// Events that the bound of the outbox dropped.
+    /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
 }
 

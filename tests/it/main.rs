@@ -5,6 +5,7 @@ mod demo;
 mod faults;
 mod mqtt;
 mod node;
+mod outbox;
 mod providers;
 mod readme;
 mod replay;

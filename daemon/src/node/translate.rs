@@ -2,7 +2,7 @@
 //!
 //! Owns: only these translations. Does not know: anything that runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vedette_core::{Class, Name};
@@ -13,7 +13,7 @@ use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
 use crate::sinks::{self, Address, MqttConfig, SinkError};
-use crate::wire::{CameraStats, Dialect, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
+use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
 
 /// TensorRT's engines, within the state folder; that folder's only content.
 const ENGINES: &str = "tensorrt";
@@ -118,6 +118,16 @@ pub(super) fn sink_names(config: &Config) -> Vec<Name> {
     config.brokers.values().flat_map(of).map(|connection| connection.id).collect()
 }
 
+/// Which events the connections of each broker get.
+fn interests(config: &Config) -> BTreeMap<Name, Interest> {
+    let of = |broker: &config::Broker| {
+        let connections = mqtt_configs(broker, Some(0)).unwrap_or_default();
+        let filter = broker.filter.clone();
+        connections.into_iter().map(move |connection| (connection.id, filter.clone()))
+    };
+    config.brokers.values().flat_map(of).collect()
+}
+
 /// Every dialect that some broker speaks, each key once: what events are frozen in.
 fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
     let mut all: Vec<Arc<dyn Dialect>> = Vec::new();
@@ -182,5 +192,6 @@ pub(super) fn stamp(config: &Config, model: &str, served: &Served) -> Stamp {
         config: config.hash.clone(),
         model,
         dialects: spoken(config),
+        interests: interests(config),
     }
 }

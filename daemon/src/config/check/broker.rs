@@ -8,12 +8,12 @@ use vedette_core::{Name, Secret, Span};
 
 use super::super::raw::{MqttVersion, RawBroker, RawFilter};
 use super::super::words::hint;
-use super::super::{Broker, EMBEDDED, Filter, Options};
+use super::super::{Broker, EMBEDDED, Options};
 use super::Check;
 use super::url::{self, CleanUrl};
 use crate::commands;
 use crate::wire::{
-    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings,
+    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Interest, Settings, SparkplugSettings,
 };
 
 const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
@@ -145,9 +145,9 @@ fn check_commands(check: &mut Check<'_>, id: &str, verbs: &[String]) {
 }
 
 /// Kinds and cameras that do not exist are found by their names' owners: here only what cannot be a name.
-fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Filter {
+fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Interest {
     let RawFilter { cameras, kinds, severities } = raw;
-    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health"]).collect();
+    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health", "test"]).collect();
     for (index, kind) in kinds.iter().flatten().enumerate() {
         if !known.contains(&kind.as_str()) {
             let hint = hint(kind, known.iter().copied());
@@ -166,7 +166,7 @@ fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Filter {
         });
         named.collect()
     });
-    Filter { cameras, kinds, severities }
+    Interest { cameras, kinds, severities }
 }
 
 /// Host and port behind a URL, so that `mqtt://h` and `mqtt://h:1883` are one.
