@@ -33,6 +33,8 @@ pub struct SinkDeps {
     pub runtime: Handle,
     /// What is told at once after connecting, and whenever it changes.
     pub latest: Arc<Latest>,
+    /// Where requests of brokers' clients go; none: they are not listened to.
+    pub commands: Option<crossbeam_channel::Sender<mqtt::Asked>>,
 }
 
 /// How a worker is doing.
@@ -52,7 +54,7 @@ pub struct SinkStatus {
     pub given_up: u64,
     /// Events that the broker took while nobody subscribed to them; MQTT 5 alone can tell.
     pub nobody_listens: u64,
-    /// Events that the bound of the outbox dropped.
+    /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
 }
 

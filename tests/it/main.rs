@@ -6,6 +6,7 @@ mod dialects;
 mod faults;
 mod mqtt;
 mod node;
+mod outbox;
 mod providers;
 mod readme;
 mod replay;

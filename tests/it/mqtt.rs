@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 use vedette::config::MqttVersion;
-use vedette::outbox::{MemoryOutbox, Outbox};
+use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
@@ -30,7 +30,7 @@ fn name(text: &str) -> Name {
 
 /// A node `box` without cameras: an outbox, latest values and a runtime for sinks.
 struct Rig {
-    outbox: Arc<MemoryOutbox>,
+    outbox: Arc<SqliteOutbox>,
     latest: Arc<Latest>,
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Runtime,
@@ -42,14 +42,8 @@ impl Rig {
         let state = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp {
-            node: name("box"),
-            epoch: Uuid::nil(),
-            config: "0123456789".into(),
-            model,
-            dialects: vec![Arc::new(vedette::wire::vedette::Vedette)],
-        };
-        let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], &*clock).unwrap();
+        let stamp = Stamp::new(name("box"), "0123456789", model);
+        let outbox = SqliteOutbox::open(state.path(), stamp, &[name("b")], &clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
@@ -84,10 +78,11 @@ impl Rig {
     fn sink(&self, config: MqttConfig) -> RunningSink {
         let deps = SinkDeps {
             node: name("box"),
-            outbox: Arc::<MemoryOutbox>::clone(&self.outbox),
+            outbox: Arc::<SqliteOutbox>::clone(&self.outbox),
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.handle().clone(),
             latest: Arc::clone(&self.latest),
+            commands: None,
         };
         config.build(deps).unwrap()
     }

@@ -3,6 +3,7 @@
 //! Owns: settings, starting and stopping. Does not know: packets (`link`), what is sent when (`session`).
 
 mod link;
+mod requests;
 mod session;
 mod tls;
 mod worker;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vedette_core::{Name, Secret, Span};
+
+pub use requests::Asked;
 
 use super::{SinkDeps, SinkStatus};
 use crate::config::MqttVersion;
@@ -136,6 +139,8 @@ pub struct MqttConfig {
     pub replay_per_second: u32,
     /// How long events are of use (MQTT 5's message expiry). Default: for ever.
     pub event_expiry: Option<Duration>,
+    /// Verbs that the broker's clients may ask for. Default: none.
+    pub commands: Vec<String>,
 }
 
 impl MqttConfig {
@@ -157,6 +162,7 @@ impl MqttConfig {
             acknowledged: true,
             replay_per_second: 200,
             event_expiry: None,
+            commands: Vec::new(),
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Received {
     /// Where whoever asks wants the answer.
     pub(super) response: Option<String>,
     pub(super) correlation: Option<Bytes>,
+    /// It was published before we subscribed.
+    pub(super) retained: bool,
 }
 
 /// What a broker bears, as it said when it accepted the connection.

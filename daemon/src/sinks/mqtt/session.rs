@@ -20,6 +20,7 @@ use vedette_core::{CameraId, Mono, Name};
 use self::pace::Pace;
 use super::Status;
 use super::link::{Limits, PACKET_IDS, Properties, Publish, Received, Refusal, Taken};
+use super::requests::Desk;
 use crate::outbox::{Frozen, Outbox, Stored};
 use crate::sinks::backoff::Backoff;
 use crate::sinks::latest::Latest;
@@ -49,6 +50,7 @@ pub(super) struct Context {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) latest: Arc<Latest>,
     pub(super) status: Arc<Status>,
+    pub(super) desk: Desk,
 }
 
 impl Context {
@@ -151,7 +153,8 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(super) fn new(context: &'a Context, limits: Limits, now: Mono) -> Self {
-        let subscriptions = context.dialects.iter().flat_map(|d| d.subscriptions(&context.place)).collect();
+        let of_dialects = context.dialects.iter().flat_map(|d| d.subscriptions(&context.place));
+        let subscriptions = context.desk.filter().into_iter().chain(of_dialects).collect();
         Self {
             context,
             limits,
@@ -226,8 +229,16 @@ impl<'a> Session<'a> {
         self.hand(word, Load::Update, link);
     }
 
+    /// The answer to a request goes out with the updates, before them.
+    pub(super) fn answer(&mut self, answer: Publish) {
+        self.updates.push_front(answer);
+    }
+
     /// A message on one of the subscriptions.
     pub(super) fn received(&mut self, message: &Received) {
+        if self.context.desk.take(message) {
+            return;
+        }
         let Received { topic, payload, .. } = message;
         let reaction =
             self.context.dialects.iter().find_map(|d| d.received(&self.context.place, topic, payload));
@@ -236,7 +247,7 @@ impl<'a> Session<'a> {
             Some(Reaction::Republish) => {
                 (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow())
             }
-            Some(Reaction::Command { .. }) | None => {}
+            None => {}
         }
     }
 

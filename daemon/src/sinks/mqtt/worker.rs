@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use vedette_core::{Clock, Mono};
 
 use super::link::{self, Happened, LinkError, Publish, Sender};
+use super::requests::Desk;
 use super::session::{Context, Link, Session};
 use super::{Address, MqttConfig, Status};
 use crate::config::MqttVersion;
@@ -37,6 +38,8 @@ pub(super) struct Worker {
     complaint: Option<String>,
     /// What is spoken to a broker whose configuration leaves it open.
     version: MqttVersion,
+    /// Answers to requests.
+    answered: mpsc::UnboundedReceiver<Publish>,
 }
 
 /// How far the end of a connection has come.
@@ -56,7 +59,15 @@ impl Worker {
         status: Arc<Status>,
         stop: watch::Receiver<Option<Duration>>,
     ) -> Self {
-        let SinkDeps { node, outbox, clock, runtime: _, latest } = deps;
+        let SinkDeps { node, outbox, clock, runtime: _, latest, commands } = deps;
+        let (answers, answered) = mpsc::unbounded_channel();
+        let desk = Desk {
+            broker: config.id.clone(),
+            root: format!("{}/{node}", config.prefix),
+            allowed: config.commands.clone(),
+            to: commands,
+            answers,
+        };
         let (appended, changed) = (outbox.subscribe(), latest.subscribe());
         let context = Context {
             id: config.id.clone(),
@@ -68,9 +79,21 @@ impl Worker {
             outbox,
             latest,
             status,
+            desk,
         };
         let version = config.version.unwrap_or_default();
-        Self { config, context, clock, stop, appended, changed, drain_until: None, complaint: None, version }
+        Self {
+            config,
+            context,
+            clock,
+            stop,
+            appended,
+            changed,
+            drain_until: None,
+            complaint: None,
+            version,
+            answered,
+        }
     }
 
     /// Serves until asked to stop; true when nothing was left to deliver.
@@ -150,7 +173,18 @@ impl Worker {
     async fn connection(&mut self, connected: &mut Option<Mono>) -> Result<(), LinkError> {
         let will = last_words(&self.context, &*self.clock).into_iter().next();
         let (sender, mut poller) = link::open(&self.config, self.version, will)?;
-        let Self { config, context, clock, stop, appended, changed, drain_until, complaint, version } = self;
+        let Self {
+            config,
+            context,
+            clock,
+            stop,
+            appended,
+            changed,
+            drain_until,
+            complaint,
+            version,
+            answered,
+        } = self;
         let mut live: Option<Live<'_>> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -166,6 +200,9 @@ impl Worker {
                         happened = &mut poll => break happened?,
                         _ = appended.changed() => {}
                         _ = changed.changed() => {}
+                        Some(answer) = answered.recv() => if let Some(live) = &mut live {
+                            live.session.answer(answer);
+                        },
                         _ = stop.changed() => {}
                         _ = tick.tick() => {}
                         () = tokio::time::sleep(wakes) => {}

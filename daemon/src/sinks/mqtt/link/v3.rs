@@ -39,6 +39,7 @@ pub(super) fn happened(event: Event) -> Happened {
         Event::Incoming(Packet::Publish(publish)) => Happened::Received(Received {
             topic: publish.topic,
             payload: publish.payload,
+            retained: publish.retain,
             ..Received::default()
         }),
         Event::Incoming(Packet::SubAck(ack)) => {

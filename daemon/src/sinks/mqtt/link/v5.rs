@@ -66,6 +66,7 @@ pub(super) fn happened(event: Event) -> Happened {
                 payload: publish.payload,
                 response: properties.response_topic,
                 correlation: properties.correlation_data,
+                retained: publish.retain,
             })
         }
         Event::Incoming(Packet::SubAck(ack)) => refused_subscription(&ack),
