@@ -13,4 +13,5 @@ mod sweep;
 mod testcam;
 mod tidy;
 mod vlc;
+mod webhook;
 mod wire;
