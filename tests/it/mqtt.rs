@@ -450,3 +450,45 @@ fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
     assert!(sink.stop(STOP));
     again.stop();
 }
+
+#[test]
+fn a_broker_that_knows_only_3_1_1_is_found_out() {
+    let broker = EmbeddedBroker::start(0).unwrap();
+    let rig = Rig::new();
+    let mut config = rig.config(broker.port());
+    config.version = None;
+    let sink = rig.sink(config);
+    rig.append("gate");
+    rig.until(&sink, "the delivery in 3.1.1", |s| s.acked == 1);
+    assert!(sink.stop(STOP));
+    broker.stop();
+}
+
+#[test]
+fn web_sockets_carry_it_too_encrypted_or_not() {
+    for tls in [false, true] {
+        let broker = Mosquitto::start(Options { tls, web: true, ..Options::default() });
+        let rig = Rig::new();
+        let subscriber = Subscriber::start("watcher", broker.port(), None);
+        let mut config = rig.config(0);
+        let scheme = if tls { "wss" } else { "ws" };
+        config.address = Address::parse(&format!("{scheme}://localhost:{}", broker.web_port())).unwrap();
+        config.ca = tls.then(|| broker.ca());
+        let sink = rig.sink(config);
+        rig.append("gate");
+        subscriber.events(1);
+        rig.until(&sink, "the acknowledgement", |s| s.acked == 1);
+        assert!(sink.stop(STOP));
+    }
+}
+
+#[test]
+fn an_event_that_nobody_subscribes_to_is_delivered_and_noted() {
+    let broker = Mosquitto::start(Options::default());
+    let rig = Rig::new();
+    let sink = rig.sink(rig.config(broker.port()));
+    rig.append("gate");
+    let status = rig.until(&sink, "the acknowledgement", |s| s.acked == 1);
+    assert_eq!((status.queued, status.nobody_listens), (0, 1));
+    assert!(sink.stop(STOP));
+}

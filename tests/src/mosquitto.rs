@@ -22,6 +22,8 @@ pub struct Options {
     pub acl: Option<String>,
     /// Sessions, queues and retained messages survive a kill.
     pub persistent: bool,
+    /// A further listener for web sockets, encrypted where `tls` is.
+    pub web: bool,
 }
 
 /// Killed with the value.
@@ -30,6 +32,7 @@ pub struct Mosquitto {
     folder: TempDir,
     port: u16,
     tls_port: u16,
+    web_port: u16,
     child: Option<Child>,
 }
 
@@ -49,10 +52,10 @@ impl Mosquitto {
         let folder = tempfile::tempdir().expect("a temporary folder should be there");
         // Started by root, Mosquitto becomes its own user and must still reach its files.
         open_to_all(folder.path());
-        let mut broker = Self { options, folder, port: 0, tls_port: 0, child: None };
+        let mut broker = Self { options, folder, port: 0, tls_port: 0, web_port: 0, child: None };
         broker.prepare();
         for _ in 0..10 {
-            (broker.port, broker.tls_port) = (free_port(), free_port());
+            (broker.port, broker.tls_port, broker.web_port) = (free_port(), free_port(), free_port());
             if broker.launch() {
                 return broker;
             }
@@ -111,6 +114,12 @@ impl Mosquitto {
                 self.tls_port
             );
         }
+        if self.options.web {
+            text += &format!("listener {} 127.0.0.1\nprotocol websockets\n", self.web_port);
+            if self.options.tls {
+                text += &format!("certfile {folder}/server.pem\nkeyfile {folder}/server.key\n");
+            }
+        }
         text
     }
 
@@ -147,6 +156,11 @@ impl Mosquitto {
     /// Its encrypted listener on 127.0.0.1.
     pub fn tls_port(&self) -> u16 {
         self.tls_port
+    }
+
+    /// Its listener for web sockets on 127.0.0.1.
+    pub fn web_port(&self) -> u16 {
+        self.web_port
     }
 
     /// The certificate of its CA (PEM).
