@@ -123,6 +123,12 @@ impl Latest {
         self.entries().values().filter(|e| !e.cleared).map(|e| e.update.clone()).collect()
     }
 
+    /// Values whose subjects are gone.
+    #[cfg(test)]
+    pub(crate) fn cleared(&self) -> Vec<Update> {
+        self.entries().values().filter(|e| e.cleared).map(|e| e.update.clone()).collect()
+    }
+
     /// The node's status, where one was put.
     pub(super) fn node(&self) -> Option<NodeStatus> {
         match self.entries().get(&Key::Node)?.update.clone() {
