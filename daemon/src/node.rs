@@ -270,6 +270,7 @@ impl Node {
                 clock: Arc::clone(&self.host.clock),
                 runtime: self.runtime.handle().clone(),
                 latest: Arc::clone(&self.latest),
+                state: self.host.state.clone(),
             };
             let port = self.embedded.as_ref().map(EmbeddedBroker::port);
             for connection in mqtt_configs(broker, port)? {

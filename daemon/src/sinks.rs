@@ -9,6 +9,7 @@ pub mod embedded;
 mod latest;
 pub mod mqtt;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -33,6 +34,8 @@ pub struct SinkDeps {
     pub runtime: Handle,
     /// What is told at once after connecting, and whenever it changes.
     pub latest: Arc<Latest>,
+    /// The state folder, for the little that must survive a restart.
+    pub state: PathBuf,
 }
 
 /// How a worker is doing.

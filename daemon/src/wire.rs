@@ -30,7 +30,7 @@ macro_rules! dialects {
     };
 }
 
-dialects! { vedette, }
+dialects! { vedette, sparkplug, }
 
 /// One entry of [`DIALECTS`].
 #[derive(Clone, Copy)]
@@ -169,6 +169,15 @@ pub enum Reaction {
     },
 }
 
+/// How a dialect is spoken over a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Manner<'a> {
+    /// Each message for itself, in its final bytes.
+    Plain,
+    /// In Sparkplug's sessions: births first, everything numbered when it is sent.
+    Sparkplug(&'a sparkplug::Sparkplug),
+}
+
 /// A wire schema as one broker gets it: which messages tell what, where, and in which bytes. Pure: the same arguments
 /// give the same bytes.
 pub trait Dialect: Send + Sync {
@@ -206,6 +215,11 @@ pub trait Dialect: Send + Sync {
     /// Whether it needs a connection of its own, as MQTT has one will for each.
     fn own_connection(&self) -> bool {
         false
+    }
+
+    /// How it is spoken; other than plainly only on a connection of its own.
+    fn manner(&self) -> Manner<'_> {
+        Manner::Plain
     }
 
     /// MQTT 5's content type of its messages.

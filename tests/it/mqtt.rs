@@ -34,7 +34,7 @@ struct Rig {
     latest: Arc<Latest>,
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Runtime,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Rig {
@@ -59,7 +59,7 @@ impl Rig {
                 .enable_all()
                 .build()
                 .unwrap(),
-            _state: state,
+            state,
         };
         rig.status("online");
         rig
@@ -88,6 +88,7 @@ impl Rig {
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.handle().clone(),
             latest: Arc::clone(&self.latest),
+            state: self.state.path().to_owned(),
         };
         config.build(deps).unwrap()
     }

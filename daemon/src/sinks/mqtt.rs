@@ -1,9 +1,13 @@
 //! One broker: its settings, and the handle of the worker that serves it.
 //!
-//! Owns: settings, starting and stopping. Does not know: packets (`link`), what is sent when (`session`).
+//! Owns: settings, starting and stopping. Does not know: packets (`link`), what is sent when (`session`,
+//! `sparkplug`).
 
+mod conversation;
 mod link;
+mod pace;
 mod session;
+mod sparkplug;
 mod tls;
 mod worker;
 

@@ -9,7 +9,8 @@ use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedCl
 use super::*;
 use crate::outbox::MemoryOutbox;
 use crate::sinks::SinkStatus;
-use crate::wire::{ModelStamp, Stamp};
+use crate::sinks::mqtt::Status;
+use crate::wire::{self, ModelStamp, Place, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
 
