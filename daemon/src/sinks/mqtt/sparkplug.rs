@@ -430,4 +430,6 @@ impl Conversation for Session<'_> {
 }
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod tests;
