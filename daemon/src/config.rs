@@ -48,7 +48,7 @@ pub struct Options {
     pub host_name: String,
     /// `$CREDENTIALS_DIRECTORY`: its `vedette.secrets` wins over `secrets_file`. Default: none.
     pub credentials_dir: Option<PathBuf>,
-    /// Wire schemas that brokers may name. Default: `vedette` alone.
+    /// Wire schemas that brokers may name. Default: all there are.
     pub dialects: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Options {
             environment: Vec::new(),
             host_name: String::new(),
             credentials_dir: None,
-            dialects: vec!["vedette".to_owned()],
+            dialects: crate::wire::DIALECTS.iter().map(|d| d.name.to_owned()).collect(),
         }
     }
 }
@@ -190,7 +190,7 @@ pub struct Broker {
     pub client_id: String,
     /// 5 s to 18 h. Default 30 s.
     pub keep_alive: Span,
-    /// Default: 5, or 3.1.1 where the broker does not know that; the embedded broker: 3.1.1.
+    /// Default: 5, or 3.1.1 where the broker does not know that; the embedded broker and the dialect `sparkplug`: 3.1.1.
     pub version: Option<MqttVersion>,
     /// Whether events are sent at QoS 1, as against 0. Default true.
     pub acknowledged: bool,

@@ -1,6 +1,7 @@
 //! Sparkplug B against a real broker, read by a host that shares no code with the daemon.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -10,9 +11,13 @@ use vedette::sinks::embedded::EmbeddedBroker;
 use vedette::wire::sparkplug::Sparkplug;
 use vedette::wire::{CameraInventory, CameraStatus, Dialect, RuleInventory, StateUpdate};
 use vedette_core::Severity;
+use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::mosquitto::{Mosquitto, Options};
 use vedette_tests::proxy::Proxy;
+use vedette_tests::site::{self, Plan, Site, camera_text};
 use vedette_tests::sparkplug::{Host, Told};
+use vedette_tests::subscriber::{Message, Subscriber};
+use vedette_tests::testcam::{self, TestCam};
 
 use crate::mqtt::{Rig, STOP, name};
 
@@ -239,4 +244,33 @@ fn what_was_not_answered_is_told_again_as_history() {
         .collect();
     assert_eq!(lives, [json!(0), json!(0), json!(1)]);
     assert!(sink.stop(STOP));
+}
+
+#[test]
+fn a_whole_node_tells_hosts_the_same_events_as_everybody() {
+    if let Some(reason) = site::lacks() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let (broker, camera) = (Mosquitto::start(Options::default()), small_clip(Kind::H264).unwrap());
+    let camera = TestCam::start(testcam::Options::new(camera)).unwrap();
+    let host = Host::start("scada", broker.port());
+    let watcher = Subscriber::start("watcher", broker.port(), None);
+    let head = format!(
+        "[node]\nid = \"box\"\n[broker.main]\nurl = \"mqtt://127.0.0.1:{}\"\n\
+         dialects = [\"vedette\", \"sparkplug\"]\nsparkplug = {{ group = \"plant\" }}\n",
+        broker.port()
+    );
+    let site = Site::start(&Plan::new(head + &camera_text("gate", camera.url(), 5.0)));
+    let told = host.wait_for("a birth of the camera and three events", |told| {
+        has("DBIRTH", 1)(told) && events(told).len() >= 3
+    });
+    let birth = told.iter().find(|t| t.verb == "DBIRTH").unwrap();
+    assert_eq!((birth.get("Camera/State"), birth.get("Rule/inside/Armed")), (json!("live"), json!(true)));
+    assert!(site.stop());
+    let told = host.wait_for("the death", has("NDEATH", 1));
+    let offline = |m: &[Message]| m.last().is_some_and(|m| m.get("state") == "offline");
+    let watched = watcher.wait_for("the last word", offline);
+    let watched: BTreeSet<_> = watched.iter().filter_map(|m| m.get("seq").as_u64()).collect();
+    assert_eq!(events(&told).into_iter().collect::<BTreeSet<_>>(), watched);
 }

@@ -166,7 +166,7 @@ struct EvidenceMessage<'a> {
 }
 
 /// Rounds half away from zero; what is not finite becomes 0, since JSON has no word for it.
-fn rounded(value: f64, decimals: i32) -> f64 {
+pub(super) fn rounded(value: f64, decimals: i32) -> f64 {
     let scale = 10_f64.powi(decimals);
     let rounded = (value * scale).round() / scale;
     // `+ 0.0` turns a negative zero into zero.

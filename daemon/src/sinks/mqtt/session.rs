@@ -33,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const TRIES: u32 = 3;
 
 /// What a publish carries.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Load {
     Event(u64),
     Update,
@@ -211,7 +211,7 @@ impl Conversation for Session<'_> {
         match reaction {
             // What is not retained is not told again.
             Some(Reaction::Republish) => {
-                (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow())
+                (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow());
             }
             Some(Reaction::Command { .. }) | None => {}
         }

@@ -21,6 +21,7 @@ use serde::Serialize;
 use vedette_core::{Event, Name};
 
 use super::payload::Metric;
+use crate::wire::vedette::rounded;
 use crate::wire::{CameraInventory, CameraStatus, NodeStatus, Stamp, StateUpdate};
 
 /// The metric that pairs an NBIRTH with its NDEATH.
@@ -38,11 +39,11 @@ pub(super) struct Stamped<'a> {
     pub(super) event: &'a Event,
 }
 
-/// The metrics of an event; all null where there was none yet.
+/// The metrics of an event; all null where there was none yet. Numbers have the decimals of the dialect `vedette`.
 pub(super) fn event(of: Option<Stamped<'_>>) -> Vec<Metric> {
     let (stamp, event) = (of.map(|o| o.stamp), of.map(|o| o.event));
     let object = event.and_then(|e| e.object.as_ref());
-    let edge = |at: usize| object.map(|o| f64::from(<[f32; 4]>::from(o.bbox)[at]));
+    let edge = |at: usize| object.map(|o| rounded(f64::from(<[f32; 4]>::from(o.bbox)[at]), 4));
     vec![
         Metric::text("Event/Id", event.map(|e| e.id)),
         Metric::text("Event/Epoch", stamp.map(|s| s.epoch)),
@@ -62,12 +63,12 @@ pub(super) fn event(of: Option<Stamped<'_>>) -> Vec<Metric> {
         Metric::whole("Event/LatencyMs", of.and_then(|o| o.latency_ms)),
         Metric::whole("Event/Object/Track", object.map(|o| o.track.0)),
         Metric::text("Event/Object/Class", object.map(|o| o.class.as_str())),
-        Metric::number("Event/Object/Score", object.map(|o| f64::from(o.score))),
+        Metric::number("Event/Object/Score", object.map(|o| rounded(f64::from(o.score), 3))),
         Metric::number("Event/Object/Left", edge(0)),
         Metric::number("Event/Object/Top", edge(1)),
         Metric::number("Event/Object/Right", edge(2)),
         Metric::number("Event/Object/Bottom", edge(3)),
-        Metric::number("Event/Object/Speed", object.map(|o| f64::from(o.speed))),
+        Metric::number("Event/Object/Speed", object.map(|o| rounded(f64::from(o.speed), 2))),
         Metric::text("Event/Object/SpeedUnit", object.and_then(|o| word(o.speed_unit))),
         Metric::number("Event/Value", event.and_then(|e| e.value)),
         Metric::text("Event/Unit", event.and_then(|e| e.unit)),
@@ -105,7 +106,7 @@ pub fn camera(
     let mut metrics = vec![
         Metric::text("Camera/State", Some(status.state)),
         Metric::text("Camera/Decode", Some(status.decode)),
-        Metric::number("Camera/Fps", Some((status.fps * 10.0).round() / 10.0)),
+        Metric::number("Camera/Fps", Some(rounded(status.fps, 1))),
         Metric::text("Camera/Reason", status.reason.as_ref()),
         Metric::time("Camera/Since", Some(status.since)),
     ];

@@ -37,8 +37,8 @@ struct Subject {
 impl Subject {
     /// Whether facts have come or gone: what a birth did not say, data must not.
     fn is_reshaped(&self) -> bool {
-        let names = |metrics: &[Metric]| metrics.iter().map(|m| m.name.clone()).collect::<Vec<_>>();
-        self.told.as_ref().is_some_and(|told| names(told) != names(&self.facts))
+        let names = self.facts.iter().map(|m| &m.name);
+        self.told.as_ref().is_some_and(|told| !names.eq(told.iter().map(|m| &m.name)))
     }
 
     fn changes(&self) -> Vec<Metric> {
