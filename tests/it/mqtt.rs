@@ -34,7 +34,7 @@ pub(crate) struct Rig {
     pub(crate) latest: Arc<Latest>,
     pub(crate) clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Runtime,
-    state: TempDir,
+    pub(crate) state: TempDir,
 }
 
 impl Rig {

@@ -148,6 +148,20 @@ fn the_broker_says_the_node_is_dead_and_the_next_life_has_another_number() {
 }
 
 #[test]
+fn attempts_that_reach_nobody_use_up_no_number() {
+    let mut broker = Mosquitto::start(Options::default());
+    let rig = rig(None);
+    broker.kill();
+    let sink = rig.sink(config(&rig, broker.port(), None));
+    rig.until(&sink, "a vain attempt", |s| s.last_error.is_some());
+    broker.restart();
+    rig.until(&sink, "a connection", |s| s.connected);
+    let kept = std::fs::read_to_string(rig.state.path().join("sparkplug-b.json")).unwrap();
+    assert_eq!(kept, "{\"bd_seq\":0}");
+    assert!(sink.stop(STOP));
+}
+
+#[test]
 fn a_rebirth_is_answered_and_rubbish_is_not() {
     let broker = Mosquitto::start(Options::default());
     let host = Host::start("scada", broker.port());

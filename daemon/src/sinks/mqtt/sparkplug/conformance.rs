@@ -94,6 +94,7 @@ const TABLE: &[Row] = &[
         &[
             "every_connect_has_another_number_in_will_and_birth",
             "numbers_grow_over_restarts_and_wrap",
+            "attempts_that_reach_nobody_use_up_no_number",
             "the_broker_says_the_node_is_dead_and_the_next_life_has_another_number",
         ],
         "",
