@@ -20,6 +20,7 @@ use vedette_analysis::SceneConfig;
 use vedette_core::{Clock, EndedBy, Shutdown};
 use vedette_ingest::{Backoff, Descriptions, Fault, Masks};
 
+use crate::arming::Arming;
 use crate::config;
 use crate::counters::CameraCounters;
 use crate::infer::Inference;
@@ -63,6 +64,8 @@ pub struct CameraDeps {
     pub outbox: Arc<dyn Outbox>,
     /// Where retained topics go.
     pub latest: Arc<Latest>,
+    /// Rules that were armed or disarmed by command.
+    pub arming: Arc<Arming>,
     /// For schedules.
     pub time_zone: TimeZone,
     /// Whether the host's clock is synchronised; refreshed by the node.

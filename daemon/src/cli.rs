@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod eval;
 mod model;
+mod outbox;
 mod probe;
 mod progress;
 mod replay;
@@ -103,6 +104,9 @@ enum Verb {
     /// Measure: events against truth
     #[command(subcommand)]
     Eval(eval::Verb),
+    /// Events that wait for brokers: what there is, and dropping it
+    #[command(subcommand)]
+    Outbox(outbox::Verb),
     /// Print versions: program, GStreamer, ONNX Runtime
     Version,
 }
@@ -161,6 +165,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Verb::Schema => schema::run(),
         Verb::Model(verb) => model::run(global, verb),
         Verb::Eval(verb) => eval::run(global, verb),
+        Verb::Outbox(verb) => outbox::run(global, verb),
         Verb::Version => version::run(global),
     }
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use vedette_analysis::rules::RuleSetup;
-use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Severity, Span};
+use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
 use vedette_ingest::Transport;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
@@ -154,17 +154,6 @@ pub struct TensorRt {
     pub workspace_mib: Option<usize>,
 }
 
-/// Which events a broker gets; none of a list: all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Of these cameras; then none of the node.
-    pub cameras: Option<Vec<CameraId>>,
-    /// Of these kinds.
-    pub kinds: Option<Vec<String>>,
-    /// Of these severities.
-    pub severities: Option<Vec<Severity>>,
-}
-
 /// Where events go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
@@ -198,8 +187,10 @@ pub struct Broker {
     pub replay_per_second: u32,
     /// How long an event is of use. Default: for ever.
     pub expiry: Option<Span>,
+    /// Verbs of [`crate::commands`] that its clients may ask for. Default: none.
+    pub commands: Vec<String>,
     /// Which events it gets. Default: all.
-    pub filter: Filter,
+    pub filter: crate::wire::Interest,
     /// Of its dialects.
     pub settings: crate::wire::Settings,
 }

@@ -2,13 +2,16 @@
 //! ARCHITECTURE.md beside this crate's manifest.
 #![deny(unsafe_code)]
 
+pub mod arming;
 pub mod camera;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod counters;
 pub mod events_eval;
 pub mod exit;
 pub mod frames;
+pub mod health;
 pub mod infer;
 pub mod logging;
 pub mod node;

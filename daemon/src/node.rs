@@ -6,6 +6,7 @@
 //! a broker. A reload is a stop and a build with the new configuration, between which [`Kept`] waits: no produced
 //! event and no retained value is lost by it.
 
+mod duties;
 mod error;
 mod inventory;
 mod translate;
@@ -20,16 +21,18 @@ use vedette_core::{Clock, EndedBy};
 use vedette_ingest::Descriptions;
 use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 
+use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
 use crate::infer::{Inference, RunningInference};
-use crate::outbox::{MemoryOutbox, Outbox};
+use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, RunningSink, SinkDeps};
 use crate::time_sync;
 use crate::wire::{NodeStatus, Stamp, Stats};
 
+use duties::Duties;
 pub use error::StartError;
 use translate::{detector_options, model_stats, mqtt_configs, provider_shares, sink_names, stamp, stats_of};
 
@@ -73,6 +76,8 @@ pub struct Node {
     serving: Serving,
     served: Served,
     published: (usize, usize),
+    arming: Arc<Arming>,
+    duties: Duties,
 }
 
 /// What outlives a reload.
@@ -89,7 +94,7 @@ impl Kept {
     fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
         let sinks = sink_names(config);
         let embedded = embedded_for(config, host, None)?;
-        let outbox = MemoryOutbox::open(&host.state, stamp_of(config, detector), &sinks, &*host.clock)?;
+        let outbox = SqliteOutbox::open(&host.state, stamp_of(config, detector), &sinks, &host.clock)?;
         Ok(Self {
             outbox: Arc::new(outbox),
             latest: Arc::new(Latest::default()),
@@ -235,6 +240,8 @@ impl Node {
         let Some(Kept { outbox, latest, embedded, since, .. }) = kept.take() else {
             return Err(StartError::Stopped);
         };
+        let arming = Arc::new(Arming::open(&host.state, host.clock.wall()).map_err(state_failed(&host))?);
+        let duties = Duties::new()?;
         let mut node = Self {
             since,
             config,
@@ -251,6 +258,8 @@ impl Node {
             served: serving.now(),
             serving,
             published: (0, 0),
+            arming,
+            duties,
         };
         if let Err(error) = node.start_all(descriptions) {
             *kept = Some(node.stop_keeping(EndedBy::Restart, Duration::from_secs(5)).0);
@@ -262,7 +271,8 @@ impl Node {
     fn start_all(&mut self, descriptions: Arc<Descriptions>) -> Result<(), StartError> {
         self.publish_status("online");
         inventory::publish(&self.config, &self.host.state, self.host.clock.wall(), &self.latest)
-            .map_err(|e| StartError::State { path: self.host.state.clone(), source: e })?;
+            .map_err(state_failed(&self.host))?;
+        let commands = self.listen()?;
         for broker in self.config.brokers.values() {
             let deps = SinkDeps {
                 node: self.config.node.id.clone(),
@@ -271,6 +281,7 @@ impl Node {
                 runtime: self.runtime.handle().clone(),
                 latest: Arc::clone(&self.latest),
                 state: self.host.state.clone(),
+                commands: Some(commands.clone()),
             };
             let port = self.embedded.as_ref().map(EmbeddedBroker::port);
             for connection in mqtt_configs(broker, port)? {
@@ -283,6 +294,7 @@ impl Node {
             inference: self.inference.handle(),
             outbox: Arc::clone(&self.outbox),
             latest: Arc::clone(&self.latest),
+            arming: Arc::clone(&self.arming),
             time_zone: self.config.node.time_zone.clone(),
             wall_ok: Arc::clone(&self.wall_ok),
         };
@@ -330,6 +342,7 @@ impl Node {
         if changed || now != self.published {
             self.publish_status("online");
         }
+        self.check_health();
     }
 
     /// The counters, for the topic `stats`.
@@ -402,6 +415,7 @@ impl Node {
         for camera in std::mem::take(&mut self.cameras) {
             clean &= camera.join(&*clock, left(0.6));
         }
+        self.close_health(by);
         self.publish_status("stopping");
         // All at once: one that does not answer takes no time from the others.
         for sink in &self.sinks {
@@ -415,6 +429,11 @@ impl Node {
         let Self { outbox, latest, embedded, since, config, .. } = self;
         (Kept { outbox, latest, embedded, since, config }, clean)
     }
+}
+
+fn state_failed(host: &Host) -> impl Fn(std::io::Error) -> StartError {
+    let path = host.state.clone();
+    move |source| StartError::State { path: path.clone(), source }
 }
 
 /// Folders in which ONNX Runtime's library is looked for before the system's.

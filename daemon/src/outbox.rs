@@ -5,9 +5,9 @@
 //! threads. Payloads are frozen once per dialect at `append` ([`crate::wire::Encoder`]); a sink picks those of the
 //! dialects that it speaks, and adds prefix and node to the topic, which are no part of the payload.
 
-pub mod memory;
+pub mod sqlite;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use vedette_core::{CameraId, Event, Name, Severity};
 
 use crate::wire::Stamp;
 
-pub use memory::MemoryOutbox;
+pub use sqlite::SqliteOutbox;
 
 /// Why the outbox does not open, or an event is not produced.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +38,37 @@ pub enum OutboxError {
         "state directory {0} is in use by another vedette: stop that one, or name another directory with --state"
     )]
     InUse(PathBuf),
+    /// The store cannot be opened or written.
+    #[error(
+        "event store {path}: {problem}; free space on that disk, give the daemon's user write access, or replace the disk"
+    )]
+    Store {
+        /// Its file.
+        path: PathBuf,
+        /// What SQLite says.
+        problem: String,
+    },
+    /// The store cannot be read.
+    #[error("event store {path} cannot be read: {problem}; run this as the daemon's user or as root")]
+    Unreadable {
+        /// Its file.
+        path: PathBuf,
+        /// What SQLite says.
+        problem: String,
+    },
     /// [`Outbox::close`] came first.
     #[error("the outbox is closed: the daemon stops")]
     Closed,
+}
+
+impl OutboxError {
+    fn unreadable(path: &Path, error: &rusqlite::Error) -> Self {
+        Self::Unreadable { path: path.to_owned(), problem: error.to_string() }
+    }
+
+    fn store(path: &Path, error: &rusqlite::Error) -> Self {
+        Self::Store { path: path.to_owned(), problem: error.to_string() }
+    }
 }
 
 /// One frozen message.
@@ -67,37 +95,41 @@ pub struct Stored {
     pub messages: Vec<Frozen>,
 }
 
-/// Where produced events wait for their sinks. Every call is short and none waits for a sink.
+/// Where produced events wait for their sinks. No call waits for a sink; `append`, `attach` and `detach` wait for the
+/// disk, so they are no calls for a task that serves sockets.
 pub trait Outbox: Send + Sync {
-    /// Produces an event: when this returns `Ok(seq)`, the event has its number and its bytes and is queued for every
-    /// attached sink. `latency` is from capture to now; none where the clocks cannot tell.
+    /// Produces an event: when this returns `Ok(seq)`, the event has its number and its bytes and is on disk for every
+    /// attached sink, but for those whose bound had no room for anything of its severity: there it counts as dropped.
+    /// `latency` is from capture to now; none where the clocks cannot tell. Waits for one commit, at most two.
     ///
     /// # Errors
-    /// The event is not produced.
+    /// The event is not produced; the caller counts it as lost.
     fn append(&self, event: Event, latency: Option<Duration>) -> Result<u64, OutboxError>;
 
     /// From now on events are kept for `sink`; does nothing where it is attached already.
     fn attach(&self, sink: &Name);
 
-    /// Forgets `sink` and what waits for it.
+    /// Drops what waits for `sink`, counted, and keeps nothing more for it.
     fn detach(&self, sink: &Name);
 
     /// The first event for `sink` with a number above `after` that it has not acknowledged.
     fn next(&self, sink: &Name, after: u64) -> Option<Arc<Stored>>;
 
-    /// `sink` has delivered `seq`: it is not offered to it again.
+    /// `sink` has delivered `seq`: it is not offered to it again, but for the last ones before a crash.
     fn ack(&self, sink: &Name, seq: u64);
 
     /// How many events wait for `sink`.
     fn depth(&self, sink: &Name) -> usize;
 
-    /// How many events for `sink` the bound has dropped since the start.
+    /// How many events for `sink` were dropped since the store began: by its bound, for want of room, at
+    /// [`Outbox::detach`], by hand. Survives restarts.
     fn dropped(&self, sink: &Name) -> u64;
 
     /// Changes with every append: what a sink's task waits on. The value is the last number given.
     fn subscribe(&self) -> watch::Receiver<u64>;
 
-    /// The store's identity: consumers de-duplicate on (node, epoch, seq).
+    /// The store's identity: consumers de-duplicate on (node, epoch, seq). Changes while the daemon runs only where a
+    /// damaged store is replaced.
     fn epoch(&self) -> Uuid;
 
     /// Events from here on carry another configuration or model.

@@ -36,6 +36,8 @@ pub struct SinkDeps {
     pub latest: Arc<Latest>,
     /// The state folder, for the little that must survive a restart.
     pub state: PathBuf,
+    /// Where requests of brokers' clients go; none: they are not listened to.
+    pub commands: Option<crossbeam_channel::Sender<mqtt::Asked>>,
 }
 
 /// How a worker is doing.
@@ -55,7 +57,7 @@ pub struct SinkStatus {
     pub given_up: u64,
     /// Events that the broker took while nobody subscribed to them; MQTT 5 alone can tell.
     pub nobody_listens: u64,
-    /// Events that the bound of the outbox dropped.
+    /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
 }
 

@@ -5,6 +5,7 @@
 
 mod settings;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ macro_rules! dialects {
     };
 }
 
-dialects! { vedette, sparkplug, }
+dialects! { vedette, homeassistant, sparkplug, frigate, }
 
 /// One entry of [`DIALECTS`].
 #[derive(Clone, Copy)]
@@ -74,6 +75,43 @@ pub struct Stamp {
     pub model: ModelStamp,
     /// The dialects that some broker speaks, each [`Dialect::key`] once.
     pub dialects: Vec<Arc<dyn Dialect>>,
+    /// Which events each sink gets; one that is not named gets all.
+    pub interests: BTreeMap<Name, Interest>,
+}
+
+impl Stamp {
+    /// With the dialect `vedette` alone, for sinks that all get everything.
+    pub fn new(node: Name, config: impl Into<String>, model: ModelStamp) -> Self {
+        Self {
+            node,
+            epoch: Uuid::nil(),
+            config: config.into(),
+            model,
+            dialects: vec![Arc::new(vedette::Vedette)],
+            interests: BTreeMap::new(),
+        }
+    }
+}
+
+/// Which events a sink gets; none of a list: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Of these cameras; then none of the node.
+    pub cameras: Option<Vec<CameraId>>,
+    /// Of these kinds.
+    pub kinds: Option<Vec<String>>,
+    /// Of these severities.
+    pub severities: Option<Vec<Severity>>,
+}
+
+impl Interest {
+    /// Whether it gets this event.
+    pub fn takes(&self, event: &Event) -> bool {
+        let camera =
+            self.cameras.as_ref().is_none_or(|of| event.camera.as_ref().is_some_and(|c| of.contains(c)));
+        let kind = self.kinds.as_ref().is_none_or(|of| of.iter().any(|kind| kind == event.kind));
+        camera && kind && self.severities.as_ref().is_none_or(|of| of.contains(&event.severity))
+    }
 }
 
 /// One message of one dialect.
@@ -160,13 +198,6 @@ pub enum Update {
 pub enum Reaction {
     /// All updates are to be told again: whoever keeps them began anew.
     Republish,
-    /// Somebody asks for something.
-    Command {
-        /// What, as in `command/<verb>`.
-        verb: String,
-        /// The arguments: JSON, not looked at yet.
-        arguments: Vec<u8>,
-    },
 }
 
 /// How a dialect is spoken over a connection.
@@ -222,6 +253,12 @@ pub trait Dialect: Send + Sync {
         Manner::Plain
     }
 
+    /// Dialects to whose topics its messages point: a connection that speaks this one speaks them as well, named in the
+    /// configuration or not.
+    fn needs(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// MQTT 5's content type of its messages.
     fn content_type(&self) -> &'static str {
         "application/json"
@@ -263,6 +300,13 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// The sinks that do not get this event.
+    pub fn uninterested(&self, event: &Event) -> Vec<Name> {
+        let stamp = self.stamp.read().unwrap_or_else(PoisonError::into_inner);
+        let without = stamp.interests.iter().filter(|(_, interest)| !interest.takes(event));
+        without.map(|(sink, _)| sink.clone()).collect()
+    }
+
     /// An encoder that stamps events with `stamp`, but for the epoch.
     pub fn new(stamp: Stamp) -> Self {
         Self { stamp: RwLock::new(stamp) }

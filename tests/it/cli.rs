@@ -87,6 +87,9 @@ fn every_verb_explains_itself() {
         "model eval",
         "eval",
         "eval events",
+        "outbox",
+        "outbox status",
+        "outbox purge",
         "version",
     ];
     let all = vedette(&folder, "--help").run();

@@ -2,9 +2,11 @@
 
 mod cli;
 mod demo;
+mod dialects;
 mod faults;
 mod mqtt;
 mod node;
+mod outbox;
 mod providers;
 mod readme;
 mod replay;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
 use vedette::config::MqttVersion;
-use vedette::outbox::{MemoryOutbox, Outbox};
+use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
@@ -30,7 +30,7 @@ pub(crate) fn name(text: &str) -> Name {
 
 /// A node `box` without cameras: an outbox, latest values and a runtime for sinks.
 pub(crate) struct Rig {
-    outbox: Arc<MemoryOutbox>,
+    outbox: Arc<SqliteOutbox>,
     pub(crate) latest: Arc<Latest>,
     pub(crate) clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Runtime,
@@ -46,9 +46,8 @@ impl Rig {
         let state = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp =
-            Stamp { node: name("box"), epoch: Uuid::nil(), config: "0123456789".into(), model, dialects };
-        let outbox = MemoryOutbox::open(state.path(), stamp, &[name("b")], &*clock).unwrap();
+        let stamp = Stamp { dialects, ..Stamp::new(name("box"), "0123456789", model) };
+        let outbox = SqliteOutbox::open(state.path(), stamp, &[name("b")], &clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
@@ -83,11 +82,12 @@ impl Rig {
     pub(crate) fn sink(&self, config: MqttConfig) -> RunningSink {
         let deps = SinkDeps {
             node: name("box"),
-            outbox: Arc::<MemoryOutbox>::clone(&self.outbox),
+            outbox: Arc::<SqliteOutbox>::clone(&self.outbox),
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.handle().clone(),
             latest: Arc::clone(&self.latest),
             state: self.state.path().to_owned(),
+            commands: None,
         };
         config.build(deps).unwrap()
     }

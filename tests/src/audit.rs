@@ -24,6 +24,8 @@ pub struct Audit {
     pub epoch: String,
     /// The last number.
     pub seq: u64,
+    /// Events that came again.
+    pub repeated: usize,
 }
 
 /// A member of the payload as text.
@@ -38,8 +40,22 @@ pub fn time(message: &Message, key: &str) -> Timestamp {
 
 /// Checks a series in the order of its arrival: one node and epoch, numbers that grow strictly (so none came twice),
 /// incidents that begin once and end once, and times that run forwards.
+///
+/// # Panics
+/// Where one of that does not hold.
 pub fn audit(events: &[Message]) -> Audit {
+    let audit = audit_with_repeats(events);
+    assert_eq!(audit.repeated, 0, "events came twice: {audit:?}");
+    audit
+}
+
+/// As [`audit`] over crashes of the daemon: what was acknowledged just before one may come again, byte-equal.
+///
+/// # Panics
+/// As [`audit`].
+pub fn audit_with_repeats(events: &[Message]) -> Audit {
     let mut audit = Audit::default();
+    let mut seen: BTreeMap<u64, &[u8]> = BTreeMap::new();
     let mut decided: BTreeMap<String, Timestamp> = BTreeMap::new();
     for event in events {
         let shown = String::from_utf8_lossy(&event.payload);
@@ -47,6 +63,11 @@ pub fn audit(events: &[Message]) -> Audit {
         assert!(audit.epoch.is_empty() || audit.epoch == epoch, "another epoch: {shown}");
         audit.epoch = epoch;
         let seq = event.get("seq").as_u64().unwrap_or_default();
+        if let Some(first) = seen.insert(seq, &event.payload) {
+            assert!(first == event.payload, "not the bytes that came before with number {seq}: {shown}");
+            audit.repeated += 1;
+            continue;
+        }
         assert!(seq > audit.seq, "number {seq} after {}: {shown}", audit.seq);
         audit.seq = seq;
         match text(event, "phase").as_str() {

@@ -35,6 +35,8 @@ pub(super) struct Analyst {
     /// Frames for which the detector owes a reply: one that it looks at and one that waits, at most.
     in_flight: usize,
     answers: Vec<Answer>,
+    /// Which version of what was armed by command the scene has.
+    arming_seen: u64,
     /// The rules' states as they were last told to the brokers.
     told: Vec<RuleState>,
     reply_to: Sender<Reply>,
@@ -59,6 +61,7 @@ impl Analyst {
             pacer: Pacer::new(config.fps),
             in_flight: 0,
             answers: Vec::new(),
+            arming_seen: 0,
             told: Vec::new(),
             reply_to,
             replies,
@@ -205,6 +208,11 @@ impl Analyst {
     }
 
     pub(super) fn tick(&mut self) {
+        if let Some(overrides) = self.deps.arming.since(&mut self.arming_seen, &self.config.id) {
+            for rule in self.config.rules.keys() {
+                self.scene.set_armed(rule, overrides.get(rule).copied());
+            }
+        }
         let outcome = self.scene.tick(self.now());
         self.deliver(outcome);
     }

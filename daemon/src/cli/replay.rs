@@ -121,6 +121,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     // A replay has no store: its epoch is fixed, so that the output is byte-equal.
     let stamp = Stamp {
         dialects: Vec::new(),
+        interests: std::collections::BTreeMap::new(),
         node: bench.config.node.id.clone(),
         epoch: uuid::Uuid::nil(),
         config: bench.config.hash.clone(),

@@ -165,6 +165,8 @@ pub(super) struct RawBroker {
     pub(super) replay_per_second: u32,
     /// How long an event is of use to a subscriber that is away (MQTT 5's message expiry). Default: for ever.
     pub(super) expiry: Option<Span>,
+    /// What its clients may ask for on `command/<verb>`, such as `["arm", "status"]`. Default: nothing.
+    pub(super) commands: Vec<String>,
     /// Which events it gets: `[broker.NAME.filter]`.
     pub(super) filter: RawFilter,
     /// Home Assistant's discovery: `[broker.NAME.homeassistant]`.
@@ -267,6 +269,7 @@ impl Default for RawBroker {
             qos: 1,
             replay_per_second: 200,
             expiry: None,
+            commands: Vec::new(),
             filter: RawFilter::default(),
             homeassistant: RawHomeAssistant::default(),
             sparkplug: RawSparkplug::default(),

@@ -2,7 +2,7 @@
 //!
 //! Owns: only these translations. Does not know: anything that runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vedette_core::{Class, Name};
@@ -13,7 +13,7 @@ use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
 use crate::sinks::{self, Address, MqttConfig, SinkError};
-use crate::wire::{CameraStats, Dialect, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
+use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
 
 /// TensorRT's engines, within the state folder; that folder's only content.
 const ENGINES: &str = "tensorrt";
@@ -77,7 +77,6 @@ pub(super) fn mqtt_configs(
     let dialects = sinks::mqtt::dialects(&broker.id, &broker.dialects, &broker.settings)?;
     let (apart, together): (Vec<_>, Vec<_>) = dialects.into_iter().partition(|d| d.own_connection());
     let connection = |id: Name, client_id: String, dialects| MqttConfig {
-        id,
         address: address.clone(),
         version: broker.version,
         prefix: broker.prefix.clone(),
@@ -92,6 +91,9 @@ pub(super) fn mqtt_configs(
         acknowledged: broker.acknowledged,
         replay_per_second: broker.replay_per_second,
         event_expiry: broker.expiry.map(|span| span.0),
+        // One connection of a broker listens: two would obey twice.
+        commands: if id == broker.id { broker.commands.clone() } else { Vec::new() },
+        id,
     };
     let mut configs = Vec::new();
     if !together.is_empty() {
@@ -114,6 +116,16 @@ pub(super) fn sink_names(config: &Config) -> Vec<Name> {
     // A broker that cannot be built is refused where it is built.
     let of = |broker| mqtt_configs(broker, Some(0)).unwrap_or_default();
     config.brokers.values().flat_map(of).map(|connection| connection.id).collect()
+}
+
+/// Which events the connections of each broker get.
+fn interests(config: &Config) -> BTreeMap<Name, Interest> {
+    let of = |broker: &config::Broker| {
+        let connections = mqtt_configs(broker, Some(0)).unwrap_or_default();
+        let filter = broker.filter.clone();
+        connections.into_iter().map(move |connection| (connection.id, filter.clone()))
+    };
+    config.brokers.values().flat_map(of).collect()
 }
 
 /// Every dialect that some broker speaks, each key once: what events are frozen in.
@@ -180,5 +192,6 @@ pub(super) fn stamp(config: &Config, model: &str, served: &Served) -> Stamp {
         config: config.hash.clone(),
         model,
         dialects: spoken(config),
+        interests: interests(config),
     }
 }

@@ -118,6 +118,11 @@ impl Latest {
         newer
     }
 
+    /// All values that are true now.
+    pub fn values(&self) -> Vec<Update> {
+        self.entries().values().filter(|e| !e.cleared).map(|e| e.update.clone()).collect()
+    }
+
     /// The node's status, where one was put.
     pub(super) fn node(&self) -> Option<NodeStatus> {
         match self.entries().get(&Key::Node)?.update.clone() {

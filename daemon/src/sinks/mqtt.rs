@@ -6,6 +6,7 @@
 mod conversation;
 mod link;
 mod pace;
+mod requests;
 mod session;
 mod sparkplug;
 mod tls;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use vedette_core::{Name, Secret, Span};
+
+pub use requests::Asked;
 
 use super::{SinkDeps, SinkStatus};
 use crate::config::MqttVersion;
@@ -140,6 +143,8 @@ pub struct MqttConfig {
     pub replay_per_second: u32,
     /// How long events are of use (MQTT 5's message expiry). Default: for ever.
     pub event_expiry: Option<Duration>,
+    /// Verbs that the broker's clients may ask for. Default: none.
+    pub commands: Vec<String>,
 }
 
 impl MqttConfig {
@@ -161,6 +166,7 @@ impl MqttConfig {
             acknowledged: true,
             replay_per_second: 200,
             event_expiry: None,
+            commands: Vec::new(),
         }
     }
 
@@ -187,7 +193,7 @@ impl MqttConfig {
     }
 }
 
-/// The dialects of a broker, made of its settings.
+/// The dialects of a broker, made of its settings, with those that they need.
 ///
 /// # Errors
 /// A name that no dialect has, settings that one of them refuses.
@@ -196,12 +202,18 @@ pub fn dialects(
     names: &[String],
     settings: &wire::Settings,
 ) -> Result<Vec<Arc<dyn Dialect>>, SinkError> {
-    let build = |name: &String| {
-        let unknown = || SinkError::Dialect { broker: broker.clone(), dialect: name.clone() };
+    let build = |name: &str| {
+        let unknown = || SinkError::Dialect { broker: broker.clone(), dialect: name.to_owned() };
         let kind = wire::dialect(name).ok_or_else(unknown)?;
         (kind.build)(settings).map_err(|reason| SinkError::Settings { broker: broker.clone(), reason })
     };
-    names.iter().map(build).collect()
+    let mut all = names.iter().map(|name| build(name)).collect::<Result<Vec<_>, _>>()?;
+    for needed in all.iter().flat_map(|d| d.needs()).copied().collect::<Vec<_>>() {
+        if all.iter().all(|d| d.name() != needed) {
+            all.push(build(needed)?);
+        }
+    }
+    Ok(all)
 }
 
 /// What worker and handle share.
@@ -297,6 +309,19 @@ mod tests {
         assert_eq!(path("ws://h"), Some("/mqtt".to_owned()));
         assert_eq!(path("wss://h/broker/mqtt"), Some("/broker/mqtt".to_owned()));
         assert_eq!(path("mqtt://h"), None);
+    }
+
+    #[test]
+    fn a_dialect_brings_those_that_it_needs_once() {
+        let broker = Name::new("factory").unwrap();
+        let names = |asked: &[&str]| {
+            let asked: Vec<_> = asked.iter().map(|&name| name.to_owned()).collect();
+            let all = dialects(&broker, &asked, &wire::Settings::default()).unwrap();
+            all.iter().map(|d| d.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["homeassistant"]), ["homeassistant", "vedette"]);
+        assert_eq!(names(&["vedette", "homeassistant"]), ["vedette", "homeassistant"]);
+        assert_eq!(names(&["frigate"]), ["frigate"]);
     }
 
     #[test]

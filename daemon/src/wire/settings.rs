@@ -53,6 +53,17 @@ pub struct CustomSettings {
     pub content_type: String,
 }
 
+/// Whether `prefix`, the value of `key`, can be the first levels of a topic; otherwise what is wrong with it.
+pub(super) fn check_prefix(key: &str, prefix: &str) -> Result<(), String> {
+    let fits = prefix.split('/').all(|level| !level.is_empty()) && !prefix.starts_with('$');
+    if fits && !prefix.contains(['#', '+', '\0']) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{key}`: `{prefix}` is no topic prefix: levels parted by `/`, none empty, without #, + and $"
+    ))
+}
+
 impl Default for HomeAssistantSettings {
     fn default() -> Self {
         Self { discovery: "homeassistant".to_owned() }
@@ -68,5 +79,21 @@ impl Default for SparkplugSettings {
 impl Default for FrigateSettings {
     fn default() -> Self {
         Self { prefix: "frigate".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_levels_without_wildcards() {
+        for good in ["homeassistant", "site/a b/frigate", "x$"] {
+            assert_eq!(check_prefix("prefix", good), Ok(()), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a//b", "a/#", "+", "$SYS/a", "a\0"] {
+            let said = check_prefix("prefix", bad).unwrap_err();
+            assert!(said.starts_with(&format!("`prefix`: `{bad}` is no topic prefix")), "{said}");
+        }
     }
 }

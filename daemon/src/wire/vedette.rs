@@ -214,6 +214,7 @@ mod tests {
                 provider: "cpu".to_owned(),
             },
             dialects: Vec::new(),
+            interests: std::collections::BTreeMap::new(),
         };
         let at = |text: &str| Moment {
             pts: Pts::ZERO,

@@ -140,6 +140,8 @@ struct Post {
     rule: Box<dyn Rule>,
     incidents: Incidents,
     armed: bool,
+    /// What somebody said while the scene ran, instead of the configuration.
+    armed_by_command: Option<bool>,
     /// The latest moment at which arming was looked at: ticks run a little ahead of frames, and a frame from before
     /// the end of a schedule must not arm the rule again.
     looked: Pts,
@@ -255,6 +257,13 @@ impl Scene {
         Outcome { events, wants: Vec::new() }
     }
 
+    /// Arms or disarms a rule against its configuration, from the next step or tick on; `None`: as configured. False
+    /// where there is no such rule.
+    pub fn set_armed(&mut self, rule: &Name, armed: Option<bool>) -> bool {
+        let post = self.posts.iter_mut().find(|post| post.name == *rule);
+        post.map(|post| post.armed_by_command = armed).is_some()
+    }
+
     /// The tracks alive after the last step, in order of their ids.
     pub fn tracks(&self) -> &[Track] {
         self.tracker.tracks()
@@ -329,6 +338,7 @@ impl Post {
             rule,
             incidents,
             armed: false,
+            armed_by_command: None,
             looked: Pts::ZERO,
         })
     }
@@ -338,8 +348,8 @@ impl Post {
             return;
         }
         self.looked = at.pts;
-        self.armed =
-            self.common.armed && self.common.schedule.as_ref().is_none_or(|s| s.contains(at.wall, zone));
+        let armed = self.armed_by_command.unwrap_or(self.common.armed);
+        self.armed = armed && self.common.schedule.as_ref().is_none_or(|s| s.contains(at.wall, zone));
         self.incidents.arm(at, self.armed, events);
     }
 

@@ -8,11 +8,12 @@ use vedette_core::{Name, Secret, Span};
 
 use super::super::raw::{MqttVersion, RawBroker, RawFilter};
 use super::super::words::hint;
-use super::super::{Broker, EMBEDDED, Filter, Options};
+use super::super::{Broker, EMBEDDED, Options};
 use super::Check;
 use super::url::{self, CleanUrl};
+use crate::commands;
 use crate::wire::{
-    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings,
+    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Interest, Settings, SparkplugSettings,
 };
 
 const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
@@ -43,6 +44,7 @@ pub(super) fn build(
         qos,
         replay_per_second,
         expiry,
+        commands,
         filter,
         homeassistant,
         sparkplug,
@@ -95,6 +97,7 @@ pub(super) fn build(
     };
     check_settings(check, id, &dialects, &settings);
     let filter = check_filter(check, id, filter);
+    check_commands(check, id, &commands);
     Some(Broker {
         id: name,
         url,
@@ -111,6 +114,7 @@ pub(super) fn build(
         acknowledged: qos == 1,
         replay_per_second,
         expiry,
+        commands,
         filter,
         settings,
     })
@@ -127,10 +131,23 @@ fn check_settings(check: &mut Check<'_>, id: &str, dialects: &[String], settings
     }
 }
 
+fn check_commands(check: &mut Check<'_>, id: &str, verbs: &[String]) {
+    let known: Vec<_> = commands::ALL.iter().map(|verb| verb.name).collect();
+    for (index, verb) in verbs.iter().enumerate() {
+        if !known.contains(&verb.as_str()) {
+            let hint = hint(verb, known.iter().copied());
+            check.item_error(
+                &["broker", id, "commands", &index.to_string()],
+                format!("no command `{verb}`{hint}"),
+            );
+        }
+    }
+}
+
 /// Kinds and cameras that do not exist are found by their names' owners: here only what cannot be a name.
-fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Filter {
+fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Interest {
     let RawFilter { cameras, kinds, severities } = raw;
-    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health"]).collect();
+    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health", "test"]).collect();
     for (index, kind) in kinds.iter().flatten().enumerate() {
         if !known.contains(&kind.as_str()) {
             let hint = hint(kind, known.iter().copied());
@@ -149,7 +166,7 @@ fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Filter {
         });
         named.collect()
     });
-    Filter { cameras, kinds, severities }
+    Interest { cameras, kinds, severities }
 }
 
 /// Host and port behind a URL, so that `mqtt://h` and `mqtt://h:1883` are one.

@@ -9,6 +9,7 @@ use vedette_core::{Clock, Mono, Name};
 
 use super::Status;
 use super::link::{Limits, Properties, Publish, Received, Refusal, Taken};
+use super::requests::Desk;
 use crate::config::MqttVersion;
 use crate::outbox::{Frozen, Outbox};
 use crate::sinks::latest::Latest;
@@ -59,6 +60,9 @@ pub(super) trait Conversation: Send {
     /// The broker answered the next subscription in the order of asking; with its reason where it refuses.
     fn subscribed(&mut self, refused: Option<&str>);
 
+    /// Hands over the answer to a request; those that listen to none have none.
+    fn answer(&mut self, _answer: Publish) {}
+
     /// A message on one of the subscriptions.
     fn received(&mut self, message: &Received);
 
@@ -90,6 +94,7 @@ pub(super) struct Context {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) latest: Arc<Latest>,
     pub(super) status: Arc<Status>,
+    pub(super) desk: Desk,
 }
 
 impl Context {

@@ -119,7 +119,8 @@ fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
 
 impl<'a> Session<'a> {
     pub(super) fn new(context: &'a Context, limits: Limits, now: Mono) -> Self {
-        let subscriptions = context.dialects.iter().flat_map(|d| d.subscriptions(&context.place)).collect();
+        let of_dialects = context.dialects.iter().flat_map(|d| d.subscriptions(&context.place));
+        let subscriptions = context.desk.filter().into_iter().chain(of_dialects).collect();
         Self {
             context,
             limits,
@@ -204,7 +205,15 @@ impl Conversation for Session<'_> {
         }
     }
 
+    /// It goes out with the updates, before them.
+    fn answer(&mut self, answer: Publish) {
+        self.updates.push_front(answer);
+    }
+
     fn received(&mut self, message: &Received) {
+        if self.context.desk.take(message) {
+            return;
+        }
         let Received { topic, payload, .. } = message;
         let reaction =
             self.context.dialects.iter().find_map(|d| d.received(&self.context.place, topic, payload));
@@ -213,7 +222,7 @@ impl Conversation for Session<'_> {
             Some(Reaction::Republish) => {
                 (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow());
             }
-            Some(Reaction::Command { .. }) | None => {}
+            None => {}
         }
     }
 

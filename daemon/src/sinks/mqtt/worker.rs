@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use vedette_core::{Clock, Mono};
 
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{self, Happened, LinkError, Poller, Publish, Sender};
+use super::requests::Desk;
 use super::session::Plain;
 use super::sparkplug::EdgeNode;
 use super::{Address, MqttConfig, Status};
@@ -40,6 +41,8 @@ pub(super) struct Worker {
     complaint: Option<String>,
     /// What is spoken to a broker whose configuration leaves it open.
     version: MqttVersion,
+    /// Answers to requests.
+    answered: mpsc::UnboundedReceiver<Publish>,
 }
 
 /// How far the end of a connection has come.
@@ -59,7 +62,15 @@ impl Worker {
         status: Arc<Status>,
         stop: watch::Receiver<Option<Duration>>,
     ) -> Self {
-        let SinkDeps { node, outbox, clock, runtime: _, latest, state } = deps;
+        let SinkDeps { node, outbox, clock, runtime: _, latest, state, commands } = deps;
+        let (answers, answered) = mpsc::unbounded_channel();
+        let desk = Desk {
+            broker: config.id.clone(),
+            root: format!("{}/{node}", config.prefix),
+            allowed: config.commands.clone(),
+            to: commands,
+            answers,
+        };
         let (appended, changed) = (outbox.subscribe(), latest.subscribe());
         let context = Context {
             id: config.id.clone(),
@@ -71,6 +82,7 @@ impl Worker {
             outbox,
             latest,
             status,
+            desk,
         };
         let manner = config.dialects.first().map_or(Manner::Plain, |dialect| dialect.manner());
         let speaker: Box<dyn Speaker> = match manner {
@@ -89,6 +101,7 @@ impl Worker {
             drain_until: None,
             complaint: None,
             version,
+            answered,
         }
     }
 
@@ -176,9 +189,20 @@ impl Worker {
     async fn connection(&mut self, connected: &mut Option<Mono>) -> Result<(), LinkError> {
         let will = self.speaker.will(&self.context, &*self.clock);
         let (sender, mut poller) = link::open(&self.config, self.version, will)?;
-        let Self { config, context, clock, stop, appended, changed, drain_until, complaint, version, .. } =
-            self;
-        let mut speaker = Some(&mut self.speaker);
+        let Self {
+            config,
+            context,
+            clock,
+            stop,
+            appended,
+            changed,
+            drain_until,
+            complaint,
+            version,
+            answered,
+            speaker,
+        } = self;
+        let mut speaker = Some(speaker);
         let mut live: Option<Live<'_>> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -194,6 +218,9 @@ impl Worker {
                         happened = &mut poll => break happened?,
                         _ = appended.changed() => {}
                         _ = changed.changed() => {}
+                        Some(answer) = answered.recv() => if let Some(live) = &mut live {
+                            live.session.answer(answer);
+                        },
                         _ = stop.changed() => {}
                         _ = tick.tick() => {}
                         () = tokio::time::sleep(wakes) => {}

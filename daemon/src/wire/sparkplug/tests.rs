@@ -27,6 +27,7 @@ fn stamp() -> Stamp {
             provider: "cpu".to_owned(),
         },
         dialects: Vec::new(),
+        interests: std::collections::BTreeMap::new(),
     }
 }
 

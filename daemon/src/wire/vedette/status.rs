@@ -184,7 +184,7 @@ pub struct SinkStats {
     pub given_up: u64,
     /// Events that the broker took while nobody subscribed to them.
     pub nobody_listens: u64,
-    /// Events that the bound of the queue dropped.
+    /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
 }
 

@@ -4,12 +4,13 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use uuid::Uuid;
-use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
+use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
-use crate::outbox::MemoryOutbox;
+use crate::outbox::SqliteOutbox;
 use crate::sinks::SinkStatus;
 use crate::sinks::mqtt::Status;
+use crate::sinks::mqtt::requests::Desk;
 use crate::wire::{self, ModelStamp, Place, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
@@ -23,7 +24,7 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (id, node) = (Name::new("b").unwrap(), Name::new("box").unwrap());
-        let clock = SimulatedClock::new(Timestamp::UNIX_EPOCH);
+        let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
         let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
         let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(wire::vedette::Vedette)];
         let stamp = Stamp {
@@ -32,8 +33,9 @@ impl Bench {
             config: "0".into(),
             model,
             dialects: dialects.clone(),
+            interests: BTreeMap::new(),
         };
-        let outbox = MemoryOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
+        let outbox = SqliteOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
         let context = Context {
             id,
             place: Place { prefix: "vedette".to_owned(), node },
@@ -44,6 +46,13 @@ impl Bench {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
+            desk: Desk {
+                broker: Name::new("b").unwrap(),
+                root: "vedette/box".to_owned(),
+                allowed: Vec::new(),
+                to: None,
+                answers: tokio::sync::mpsc::unbounded_channel().0,
+            },
         };
         Self { context, _folder: folder }
     }

@@ -1,5 +1,6 @@
 //! The session's state machine, without a network.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -8,8 +9,9 @@ use uuid::Uuid;
 use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
-use crate::outbox::MemoryOutbox;
+use crate::outbox::SqliteOutbox;
 use crate::sinks::mqtt::Status;
+use crate::sinks::mqtt::requests::Desk;
 use crate::sinks::{Latest, SinkStatus};
 use crate::wire::sparkplug::Value;
 use crate::wire::{
@@ -22,7 +24,7 @@ fn name(text: &str) -> Name {
 
 struct Bench {
     context: Context,
-    clock: SimulatedClock,
+    clock: Arc<SimulatedClock>,
     dialect: Sparkplug,
     folder: tempfile::TempDir,
 }
@@ -35,7 +37,7 @@ impl Bench {
     fn with_host(host: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (id, node) = (name("b"), name("box"));
-        let clock = SimulatedClock::new("2026-11-24T02:00:00Z".parse().unwrap());
+        let clock = Arc::new(SimulatedClock::new("2026-11-24T02:00:00Z".parse().unwrap()));
         let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
         let dialect = Sparkplug::new("plant", host).unwrap();
         let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(dialect.clone())];
@@ -45,8 +47,10 @@ impl Bench {
             config: "0".into(),
             model,
             dialects: dialects.clone(),
+            interests: BTreeMap::new(),
         };
-        let outbox = MemoryOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
+        let timed: Arc<dyn Clock> = Arc::<SimulatedClock>::clone(&clock);
+        let outbox = SqliteOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &timed).unwrap();
         let context = Context {
             id,
             place: Place { prefix: "vedette".to_owned(), node },
@@ -57,6 +61,13 @@ impl Bench {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
+            desk: Desk {
+                broker: name("b"),
+                root: "vedette/box".to_owned(),
+                allowed: Vec::new(),
+                to: None,
+                answers: tokio::sync::mpsc::unbounded_channel().0,
+            },
         };
         let bench = Self { context, clock, dialect, folder };
         bench.node("online");
@@ -138,7 +149,7 @@ impl Bench {
     }
 
     fn session(&self) -> Session<'_> {
-        Session::new(&self.context, &self.clock, &self.dialect, 7, Limits::default())
+        Session::new(&self.context, &*self.clock, &self.dialect, 7, Limits::default())
     }
 }
 
@@ -508,7 +519,7 @@ fn a_host_that_goes_away_ends_the_session_and_nothing_is_taken_for_delivered() {
     assert_eq!(bench.depth(), 1, "the host may not have had it");
     bench.append(None);
     assert!(wire.fill(&mut session).is_empty());
-    session.last_words(&bench.clock, &mut wire);
+    session.last_words(&*bench.clock, &mut wire);
     let death = wire.handed.pop().unwrap();
     assert_eq!(
         (death.topic.as_str(), death.answered, death.retained),
@@ -600,7 +611,7 @@ fn what_is_larger_than_the_broker_takes_is_given_up_or_said_aloud() {
     assert_eq!((bench.depth(), bench.status().given_up), (0, 1));
     assert_eq!(session.wants_to_leave(), None);
     let limits = Limits { packet: Some(largest as u32), ..Limits::default() };
-    let mut session = Session::new(&bench.context, &bench.clock, &bench.dialect, 7, limits);
+    let mut session = Session::new(&bench.context, &*bench.clock, &bench.dialect, 7, limits);
     Wire::default().fill(&mut session);
     let why = session.wants_to_leave().unwrap();
     assert!(why.ends_with("is larger than the Maximum Packet Size of the broker"), "{why}");
@@ -611,7 +622,7 @@ fn every_connect_has_another_number_in_will_and_birth() {
     let bench = Bench::new();
     let mut node = EdgeNode::new(bench.dialect.clone(), &bench.context.id, bench.folder.path().to_owned());
     for number in [0, 1, 2] {
-        let will = node.will(&bench.context, &bench.clock).unwrap();
+        let will = node.will(&bench.context, &*bench.clock).unwrap();
         assert_eq!(
             (will.topic.as_str(), will.answered, will.retained),
             ("spBv1.0/plant/NDEATH/box", true, false)
@@ -619,7 +630,7 @@ fn every_connect_has_another_number_in_will_and_birth() {
         let death = Payload::decode(will.payload).unwrap();
         assert_eq!((death.metrics, death.seq), (vec![spb::bd_seq(number)], None));
         let mut wire = Wire::default();
-        node.converse(&bench.context, &bench.clock, Limits::default()).fill(bench.clock.now(), &mut wire);
+        node.converse(&bench.context, &*bench.clock, Limits::default()).fill(bench.clock.now(), &mut wire);
         let birth = Said::of(&wire.handed[0]);
         assert_eq!((birth.verb.as_str(), birth.seq()), ("NBIRTH", 0));
         assert_eq!(birth.get("bdSeq"), Some(Value::Long(u64::from(number))));

@@ -1,0 +1,123 @@
+//! How trouble is found: what the node shows of itself, made into [`Trouble`] where it is wrong.
+//!
+//! Owns: thresholds and sentences. Does not know: incidents, events.
+
+use std::path::Path;
+use std::time::Duration;
+
+use vedette_core::{CameraId, Name, Severity};
+
+use super::Trouble;
+use crate::camera::{CameraState, Snapshot};
+use crate::sinks::SinkStatus;
+
+/// Less free space than this, in bytes, or less than this share of the file system.
+const SPACE: (u64, f64) = (256 << 20, 0.02);
+
+fn trouble(what: &'static str, severity: Severity, patience: u64, why: String) -> Trouble {
+    Trouble { camera: None, what, severity, why, patience: Duration::from_secs(patience) }
+}
+
+/// A camera that gives no frames.
+pub fn camera(id: &CameraId, seen: &Snapshot) -> Option<Trouble> {
+    let reason = seen.reason.clone().unwrap_or_else(|| "no frames".to_owned());
+    let found = match seen.state {
+        CameraState::Lost => trouble("camera-lost", Severity::Fault, 10, reason),
+        CameraState::Misconfigured => trouble("camera-misconfigured", Severity::Fault, 0, reason),
+        // One that never answers stays in this state until its first fault.
+        CameraState::Connecting => {
+            trouble("camera-lost", Severity::Fault, 60, "does not answer yet".to_owned())
+        }
+        CameraState::Live | CameraState::Stopped => return None,
+    };
+    Some(Trouble { camera: Some(id.clone()), ..found })
+}
+
+/// Little room where events are stored.
+pub fn disk(state: &Path) -> Option<Trouble> {
+    let found = rustix::fs::statvfs(state).ok()?;
+    let (free, all) = (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize);
+    let scarce = free < SPACE.0 || (free as f64) < all as f64 * SPACE.1;
+    scarce.then(|| {
+        let why = format!(
+            "{} MiB free on the file system of {}: make room, or events will be dropped",
+            free >> 20,
+            state.display()
+        );
+        trouble("disk", Severity::Fault, 30, why)
+    })
+}
+
+/// A wall clock that nobody sets.
+pub fn clock(synchronised: bool) -> Option<Trouble> {
+    let why =
+        "the clock is not known to be synchronised: times of events may be wrong; enable systemd-timesyncd";
+    (!synchronised).then(|| trouble("clock", Severity::Warning, 300, why.to_owned()))
+}
+
+/// A model that runs on another provider than the first one wished.
+pub fn provider(wished: &str, serving: &str) -> Option<Trouble> {
+    let why = format!(
+        "the model runs on {serving}, not on {wished}: `vedette doctor` says why; leave `{wished}` out of `providers` \
+         where that is meant"
+    );
+    // A GPU's engine is built for minutes while another provider serves.
+    (wished != serving).then(|| trouble("provider", Severity::Warning, 1800, why))
+}
+
+/// A broker that takes events which nobody subscribes to. `before` are its counters at the last look.
+pub fn nobody_listens(id: &Name, now: &SinkStatus, before: &SinkStatus, was: bool) -> Option<Trouble> {
+    let (unheard, acked) = (now.nobody_listens - before.nobody_listens, now.acked - before.acked);
+    // Without an event nothing is learned: it stays as it was.
+    let is = if acked == 0 { was } else { unheard >= acked };
+    let why =
+        format!("nobody subscribes to the events that broker {id} takes: check the backend's subscription");
+    is.then(|| trouble("nobody-listens", Severity::Warning, 0, why))
+}
+
+/// Events that a sink lost since the last look: dropped by the bound, or refused for good.
+pub fn loss(id: &Name, now: &SinkStatus, before: &SinkStatus) -> Option<Trouble> {
+    let (dropped, given_up) = (now.dropped.saturating_sub(before.dropped), now.given_up - before.given_up);
+    let why = match (dropped, given_up) {
+        (0, 0) => return None,
+        (dropped, 0) => {
+            format!("{dropped} events for {id} were dropped: it was away for too long, the store is full")
+        }
+        (0, refused) => format!("{refused} events were refused by {id} for good: see the log for its reason"),
+        (dropped, refused) => {
+            format!("{id}: {dropped} events dropped by a full store, {refused} refused for good")
+        }
+    };
+    Some(trouble("outbox-loss", Severity::Fault, 0, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(acked: u64, nobody_listens: u64, dropped: u64) -> SinkStatus {
+        SinkStatus { acked, nobody_listens, dropped, ..SinkStatus::default() }
+    }
+
+    #[test]
+    fn nobody_listens_holds_until_somebody_does() {
+        let id = Name::new("factory").unwrap();
+        let is = |now, before, was| nobody_listens(&id, &now, &before, was).is_some();
+        assert!(is(counters(3, 3, 0), counters(0, 0, 0), false));
+        assert!(is(counters(3, 3, 0), counters(3, 3, 0), true), "no news");
+        assert!(!is(counters(4, 3, 0), counters(3, 3, 0), true), "heard");
+    }
+
+    #[test]
+    fn losses_are_said_with_their_number() {
+        let id = Name::new("factory").unwrap();
+        assert_eq!(loss(&id, &counters(0, 0, 7), &counters(0, 0, 7)), None);
+        let why = loss(&id, &counters(0, 0, 9), &counters(0, 0, 7)).unwrap().why;
+        assert!(why.starts_with("2 events for factory were dropped"), "{why}");
+    }
+
+    #[test]
+    fn a_folder_with_room_is_no_trouble_and_a_missing_one_neither() {
+        assert_eq!(disk(Path::new("/nonexistent/vedette")), None);
+    }
+}

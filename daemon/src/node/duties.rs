@@ -1,0 +1,131 @@
+//! What the node does besides building and stopping: it answers requests and watches its own health.
+//!
+//! Owns: the thread that runs verbs; what health is asked of. Does not know: MQTT, thresholds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::{Map, Value};
+use vedette_core::{ClockSource, EndedBy, IncidentIds, Moment, Name, Pts};
+
+use super::Node;
+use crate::commands::{self, Site};
+use crate::health::{Health, Trouble, probes};
+use crate::random::system_seed;
+use crate::sinks::mqtt::Asked;
+use crate::sinks::{Latest, SinkStatus};
+use crate::wire::{Dialect, Place, Update, vedette::Vedette};
+
+/// Requests that wait, at most; more are answered with `busy`.
+const WAITING: usize = 16;
+
+/// The health of the node, and what it was compared with last.
+pub(super) struct Duties {
+    health: Health,
+    sinks: BTreeMap<Name, SinkStatus>,
+    unheard: BTreeMap<Name, bool>,
+}
+
+impl Duties {
+    pub(super) fn new() -> std::io::Result<Self> {
+        let health = Health::new(IncidentIds::seeded(system_seed()?));
+        Ok(Self { health, sinks: BTreeMap::new(), unheard: BTreeMap::new() })
+    }
+}
+
+impl Node {
+    /// Starts the thread that runs verbs; it ends when the last broker's connection has ended.
+    pub(super) fn listen(&self) -> std::io::Result<Sender<Asked>> {
+        let (to, asked) = bounded(WAITING);
+        let latest = Arc::clone(&self.latest);
+        let at = Place { prefix: String::new(), node: self.config.node.id.clone() };
+        let rules = |(id, camera): (&Name, &Arc<crate::config::Camera>)| {
+            (id.clone(), camera.rules.keys().cloned().collect())
+        };
+        let site = Site {
+            node: self.config.node.id.clone(),
+            rules: self.config.cameras.iter().map(rules).collect(),
+            arming: Arc::clone(&self.arming),
+            outbox: Arc::clone(&self.outbox),
+            clock: Arc::clone(&self.host.clock),
+            ids: IncidentIds::seeded(system_seed()?),
+            status: Box::new(move || status(&latest, &at)),
+        };
+        std::thread::Builder::new().name("commands".to_owned()).spawn(move || serve(site, &asked))?;
+        Ok(to)
+    }
+
+    fn now(&self) -> Moment {
+        let wall_ok = self.wall_ok.load(std::sync::atomic::Ordering::Relaxed);
+        Moment { pts: Pts::ZERO, wall: self.host.clock.wall(), wall_ok, clock: ClockSource::Host }
+    }
+
+    /// Once a second: what is wrong, and what is over.
+    pub(super) fn check_health(&mut self) {
+        let (now, moment) = (self.host.clock.now(), self.now());
+        let found = self.troubles();
+        let mut events = self.duties.health.judge((now, moment), found);
+        for (id, status) in self.sinks.iter().map(|s| (s.id().clone(), s.status())) {
+            let before = self.duties.sinks.insert(id.clone(), status.clone());
+            let lost = before.and_then(|before| probes::loss(&id, &status, &before));
+            events.extend(lost.and_then(|lost| self.duties.health.once(moment, &lost)));
+        }
+        self.produce(events);
+    }
+
+    fn troubles(&mut self) -> Vec<Trouble> {
+        let cameras = self.cameras.iter().filter_map(|c| probes::camera(&c.config().id, &c.snapshot()));
+        let mut found: Vec<_> = cameras.collect();
+        found.extend(probes::disk(&self.host.state));
+        found.extend(probes::clock(self.wall_ok.load(std::sync::atomic::Ordering::Relaxed)));
+        if let Some(wished) = self.config.inference.providers.first() {
+            found.extend(probes::provider(wished, self.served.report.provider()));
+        }
+        // One incident for the node, whichever broker it is first said of.
+        let duties = &mut self.duties;
+        let unheard = self.sinks.iter().filter_map(|sink| {
+            let (id, now) = (sink.id(), sink.status());
+            let before = duties.sinks.get(id).cloned().unwrap_or_default();
+            let was = duties.unheard.get(id).copied().unwrap_or_default();
+            let trouble = probes::nobody_listens(id, &now, &before, was);
+            duties.unheard.insert(id.clone(), trouble.is_some());
+            trouble
+        });
+        let unheard: Vec<_> = unheard.collect();
+        found.extend(unheard.into_iter().next());
+        found
+    }
+
+    fn produce(&self, events: Vec<vedette_core::Event>) {
+        for event in events {
+            let (what, why) = (event.rule.clone(), event.why.clone());
+            match self.outbox.append(event, None) {
+                Ok(seq) => log::info!(seq; "health, {what}: {why}"),
+                Err(error) => log::error!("health, {what}: {why}; the event is lost: {error}"),
+            }
+        }
+    }
+
+    /// Before brokers are drained: no trouble stays open behind a daemon that is gone.
+    pub(super) fn close_health(&mut self, by: EndedBy) {
+        let events = self.duties.health.close(self.now(), by);
+        self.produce(events);
+    }
+}
+
+fn serve(mut site: Site, asked: &Receiver<Asked>) {
+    while let Ok(request) = asked.recv() {
+        let answer = commands::answer(&mut site, &request.verb, &request.payload);
+        log::info!(broker = request.broker.as_str(); "request `{}` of broker {} answered", request.verb, request.broker);
+        request.answer(answer);
+    }
+}
+
+/// The retained topics of the dialect `vedette`, by topic below the node's.
+fn status(latest: &Latest, at: &Place) -> Value {
+    let told = latest.values().into_iter().filter(|update| !matches!(update, Update::Stats(_)));
+    let messages = told.flat_map(|update| Vedette.update(at, &update));
+    let entry = |m: crate::wire::Message| Some((m.topic, serde_json::from_slice(&m.payload).ok()?));
+    Value::Object(messages.filter_map(entry).collect::<Map<_, _>>())
+}

@@ -1,0 +1,404 @@
+//! The outbox in a process that is killed, or whose disk takes nothing: what it said it has produced is there.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use vedette::outbox::{Outbox, SqliteOutbox, Stored};
+use vedette::random::Random;
+use vedette::wire::{ModelStamp, Stamp};
+use vedette_core::{Clock, Name, SystemClock};
+use vedette_tests::binary::beside_this;
+
+use crate::cli::{folder, vedette};
+
+const CAMERAS: usize = 8;
+
+/// Events that the outbox keeps for a sink where the bound is not what is tested.
+const UNBOUNDED: usize = 100_000;
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
+}
+
+fn open(directory: &Path) -> SqliteOutbox {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
+    let stamp = Stamp::new(name("box"), "0123456789", model);
+    SqliteOutbox::open(directory, stamp, &[name("live"), name("dead")], &clock).expect("the store")
+}
+
+/// Everything that waits for `sink`.
+fn waiting(outbox: &SqliteOutbox, sink: &str) -> Vec<Arc<Stored>> {
+    let (sink, mut after) = (name(sink), 0);
+    let mut next = || {
+        let stored = outbox.next(&sink, after)?;
+        after = stored.seq;
+        Some(stored)
+    };
+    std::iter::from_fn(&mut next).collect()
+}
+
+/// A process that appends until it is killed.
+struct Writer {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Writer {
+    /// Files that may not grow as large as they want end a process that does not ignore the signal for that; a disk
+    /// that is full sends none.
+    fn start(directory: &Path, first: u64, bound: usize) -> Self {
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(beside_this("outbox-writer").unwrap_or_else(|e| panic!("{e}")))
+            .arg(directory)
+            .args([CAMERAS.to_string(), first.to_string(), bound.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, lines }
+    }
+
+    /// The size that its files may have from here on, in bytes.
+    fn limit_files(&self, bytes: &str) {
+        let limit = format!("--fsize={bytes}:unlimited");
+        let status = Command::new("prlimit").args(["--pid", &self.child.id().to_string(), &limit]).status();
+        assert!(status.is_ok_and(|s| s.success()), "prlimit {limit}");
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("text");
+        // A kill may cut the last line.
+        line.ends_with('\n').then(|| line.trim_end().to_owned())
+    }
+
+    /// kill -9, and what it still had said.
+    fn kill(mut self, told: &mut Told) {
+        self.child.kill().expect("alive until now");
+        while let Some(line) = self.line() {
+            told.take(&line);
+        }
+        let status = self.child.wait().expect("a child");
+        assert_eq!(status.code(), None, "it ended by itself: {status}");
+    }
+}
+
+/// What writers have said, over all of them.
+#[derive(Default)]
+struct Told {
+    /// Camera and count by number.
+    produced: BTreeMap<u64, (String, u64)>,
+    lost: BTreeSet<(String, u64)>,
+    /// Hash by number, of what was handed to the sink `live`.
+    sent: BTreeMap<u64, String>,
+    repeated: usize,
+}
+
+impl Told {
+    fn take(&mut self, line: &str) {
+        let words: Vec<_> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().expect("a number");
+        match words[0] {
+            "produced" => {
+                let before = self.produced.insert(number(3), (words[1].to_owned(), number(2)));
+                assert_eq!(before, None, "number {} was given twice", number(3));
+            }
+            "lost" => drop(self.lost.insert((words[1].to_owned(), number(2)))),
+            "sent" => match self.sent.entry(number(1)) {
+                Entry::Vacant(new) => drop(new.insert(words[2].to_owned())),
+                Entry::Occupied(before) => {
+                    assert_eq!(before.get(), words[2], "{line}: not the bytes that were sent before");
+                    self.repeated += 1;
+                }
+            },
+            _ => panic!("{line}"),
+        }
+    }
+
+    /// Holds the store against what was said, where nothing was dropped; camera and count of what is in it.
+    fn check(&self, outbox: &SqliteOutbox) -> Vec<(String, u64)> {
+        assert_eq!((outbox.dropped(&name("dead")), outbox.dropped(&name("live"))), (0, 0));
+        let stored = self.check_with_drops(outbox);
+        for (seq, event) in &self.produced {
+            assert_eq!(stored.get(seq), Some(event), "produced as {seq}");
+        }
+        stored.into_values().collect()
+    }
+
+    /// Holds the store against what was said: what is not there was dropped and counted.
+    fn check_with_drops(&self, outbox: &SqliteOutbox) -> BTreeMap<u64, (String, u64)> {
+        let all = waiting(outbox, "dead");
+        let mut stored: BTreeMap<u64, (String, u64)> = BTreeMap::new();
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for event in &all {
+            let json: serde_json::Value = serde_json::from_slice(&event.messages[0].payload).expect("JSON");
+            assert_eq!(json["seq"], event.seq);
+            let camera = event.camera.as_ref().expect("a camera").to_string();
+            let count = json["value"].as_f64().expect("a count") as u64;
+            let before = counts.insert(camera.clone(), count);
+            assert!(before.is_none_or(|before| before < count), "{camera}: {count} after {before:?}");
+            stored.insert(event.seq, (camera, count));
+        }
+        assert_eq!(stored.len(), all.len(), "numbers are used once");
+        for (seq, event) in &stored {
+            assert!(
+                self.produced.get(seq).is_none_or(|said| said == event),
+                "{event:?} was not produced as {seq}"
+            );
+        }
+        let last = *outbox.subscribe().borrow();
+        let dropped = outbox.dropped(&name("dead"));
+        assert_eq!(stored.len() as u64 + dropped, last, "every number waits for the dead sink or is counted");
+        assert!(self.produced.keys().all(|seq| *seq <= last), "produced behind {last}");
+        let live: BTreeSet<_> = waiting(outbox, "live").iter().map(|s| s.seq).collect();
+        let neither = stored.keys().find(|seq| !live.contains(seq) && !self.sent.contains_key(seq));
+        assert_eq!(neither, None, "neither sent to the live sink nor waiting for it");
+        stored
+    }
+}
+
+#[test]
+fn twenty_kills_lose_nothing_that_was_produced() {
+    /// The bound from the tenth round on: what waits for the dead sink is dropped then, and nothing else.
+    const BOUND: usize = 200;
+    let folder = folder();
+    let (mut told, mut random, mut epoch) = (Told::default(), Random::from_system(), None);
+    let (mut inside, mut dropped) = (0, 0);
+    for round in 0..20 {
+        let bound = if round < 10 { UNBOUNDED } else { BOUND };
+        let mut writer = Writer::start(folder.path(), round * 1_000_000, bound);
+        let (before, wanted) = (told.produced.len(), 10 + (random.unit() * 300.0) as usize);
+        while told.produced.len() - before < wanted {
+            let line = writer.line().unwrap_or_else(|| panic!("round {round}: it ended by itself"));
+            told.take(&line);
+        }
+        writer.kill(&mut told);
+        let outbox = open(folder.path());
+        if round < 10 {
+            told.check(&outbox);
+        } else {
+            told.check_with_drops(&outbox);
+            assert_eq!(outbox.depth(&name("dead")), BOUND, "round {round}");
+        }
+        assert_eq!(outbox.dropped(&name("live")), 0, "round {round}");
+        assert_eq!(outbox.epoch(), *epoch.get_or_insert(outbox.epoch()), "round {round}");
+        dropped = outbox.dropped(&name("dead"));
+        inside = *outbox.subscribe().borrow() as usize - told.produced.len();
+        outbox.close();
+    }
+    let (produced, repeated) = (told.produced.len(), told.repeated);
+    println!(
+        "20 kills: {produced} produced, all found but {dropped} that were dropped and counted; {inside} more were \
+         inside a commit; {repeated} sent again"
+    );
+    assert!(produced > 500, "only {produced}");
+}
+
+#[test]
+fn a_disk_that_takes_nothing_for_a_while_loses_only_what_it_says() {
+    let folder = folder();
+    let mut told = Told::default();
+    let mut writer = Writer::start(folder.path(), 0, UNBOUNDED);
+    let until = |writer: &mut Writer, told: &mut Told, done: &dyn Fn(&Told) -> bool| {
+        while !done(told) {
+            told.take(&writer.line().expect("it goes on, whatever the disk does"));
+        }
+    };
+    until(&mut writer, &mut told, &|told| told.produced.len() >= 200);
+    writer.limit_files("65536");
+    until(&mut writer, &mut told, &|told| told.lost.len() >= 50);
+    writer.limit_files("unlimited");
+    let produced = told.produced.len();
+    until(&mut writer, &mut told, &|told| told.produced.len() >= produced + 200);
+    writer.kill(&mut told);
+    let outbox = open(folder.path());
+    told.check(&outbox);
+    println!("{} produced, all found; {} lost, as said", told.produced.len(), told.lost.len());
+}
+
+#[test]
+fn status_tells_beside_a_running_daemon_and_purge_waits_for_its_end() {
+    let folder = folder();
+    let none = vedette(&folder, "outbox status --state .").run();
+    none.expect(1, &["no event store in .", "--state"]);
+    let mut writer = Writer::start(folder.path(), 0, UNBOUNDED);
+    let mut told = Told::default();
+    while told.produced.len() < 50 {
+        told.take(&writer.line().expect("it goes on"));
+    }
+    let status = vedette(&folder, "outbox status --state . --json").run();
+    let running = status.expect(0, &[]).json();
+    assert!(running["last_seq"].as_u64() >= Some(50), "{running}");
+    let words = &["epoch", "broker", "waiting", "oldest", "dropped", "dead", "live"];
+    vedette(&folder, "outbox status --state .").run().expect(0, words);
+    let refused = vedette(&folder, "outbox purge --state . --yes").run();
+    refused.expect(1, &["in use by another vedette"]);
+    writer.kill(&mut told);
+
+    let waits = |sink: usize| {
+        let status = vedette(&folder, "outbox status --state . --json").run().expect(0, &[]).json();
+        let sink = &status["sinks"][sink];
+        (sink["waiting"].as_u64().expect("a count"), sink["dropped"].as_u64().expect("a count"))
+    };
+    let dead = waits(0).0;
+    assert!(dead >= 50);
+    let asked = vedette(&folder, "outbox purge --state . --sink dead").run();
+    asked.expect(2, &[&format!("{dead} events wait for broker dead"), "--yes"]);
+    let unknown = vedette(&folder, "outbox purge --state . --sink dread --yes").run();
+    unknown.expect(2, &["no broker `dread`", "there are: dead, live"]);
+    let purged = vedette(&folder, "outbox purge --state . --sink dead --yes").run();
+    purged.expect(0, &[&format!("dead: {dead} events dropped")]);
+    assert_eq!(waits(0), (0, dead), "dropped by hand is counted too");
+    let json = vedette(&folder, "outbox purge --state . --yes --json").run();
+    assert_eq!(json.expect(0, &[]).json()["purged"][0], serde_json::json!({"sink": "dead", "dropped": 0}));
+    assert_eq!((waits(0).0, waits(1).0), (0, 0));
+}
+
+/// In a mount namespace of its own, which takes the mount and the loop device along when it ends: the image `$1` on `$2`
+/// and the writer `$3` in it. The steps are commands on standard input; it ends with the writer.
+const ON_IMAGE: &str = r#"
+    mount -o loop,commit=300 "$1" "$2" && mkdir -p "$2/state" || exit 77
+    "$3" "$2/state" "$4" "$5" "$6" &
+    exec 1>&-
+    while read -r step; do
+        eval "$step" || echo "$step: did not work" >&2
+    done
+    kill -9 $!
+    wait
+"#;
+
+/// The end of everything that no sync has taken to the image: EXT4_IOC_SHUTDOWN without a flush of the journal, as the
+/// tests of file systems do. The writer stands still by then, in no system call: a sync that is under way while ext4 is
+/// shut down may answer that it has succeeded (seen with Linux 6.18), which a disk without power cannot.
+const CUT: &str = r#"kill -STOP $!; while grep -q 'State:.[RDS]' /proc/$!/task/*/status; do :; done; python3 -c 'import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))' "$2""#;
+
+/// The store on the image `$1` is copied to `$3`, as it is after the journal's replay.
+const SALVAGE: &str = r#"mount -o loop "$1" "$2" && cp -r "$2/state/." "$3""#;
+
+/// A small disk of its own.
+struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+    _folder: TempDir,
+}
+
+/// A writer on it.
+struct OnDisk {
+    child: Child,
+    steps: Option<ChildStdin>,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+fn in_namespace(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command
+}
+
+impl Disk {
+    /// None where this process may not mount.
+    fn new(bytes: u64) -> Option<Self> {
+        let probe = "mount -t tmpfs none /mnt && python3 -c ''";
+        if !in_namespace(probe).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
+            vedette_tests::skipped("a disk of its own needs the right to mount, and python3");
+            return None;
+        }
+        let folder = folder();
+        let (image, mount) = (folder.path().join("disk.img"), folder.path().join("disk"));
+        std::fs::create_dir(&mount).expect("a folder");
+        std::fs::File::create(&image).and_then(|file| file.set_len(bytes)).expect("an image");
+        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status();
+        assert!(made.is_ok_and(|s| s.success()), "mkfs.ext4");
+        Some(Self { image, mount, _folder: folder })
+    }
+
+    fn start(&self, first: u64) -> OnDisk {
+        let writer = beside_this("outbox-writer").unwrap_or_else(|e| panic!("{e}"));
+        let mut command = in_namespace(ON_IMAGE);
+        command.args([&self.image, &self.mount, &writer]);
+        command.args([CAMERAS.to_string(), first.to_string(), UNBOUNDED.to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+        let (steps, out) = (child.stdin.take(), child.stdout.take().expect("piped"));
+        OnDisk { child, steps, lines: BufReader::new(out).lines() }
+    }
+
+    /// The store as the next start finds it.
+    fn salvage(&self) -> (TempDir, SqliteOutbox) {
+        let copy = folder();
+        let copied = in_namespace(SALVAGE).args([&self.image, &self.mount]).arg(copy.path()).status();
+        assert!(copied.is_ok_and(|s| s.success()), "salvage");
+        let outbox = open(copy.path());
+        (copy, outbox)
+    }
+}
+
+impl OnDisk {
+    fn until(&mut self, told: &mut Told, done: impl Fn(&Told) -> bool) {
+        while !done(told) {
+            let line = self.lines.next().expect("it goes on").expect("text");
+            told.take(&line);
+        }
+    }
+
+    fn step(&mut self, step: &str) {
+        let steps = self.steps.as_mut().expect("it works");
+        writeln!(steps, "{step}").expect("it reads");
+    }
+
+    /// kill -9, and what it still had said.
+    fn end(mut self, told: &mut Told) {
+        drop(self.steps.take());
+        for line in self.lines.by_ref().map_while(Result::ok) {
+            told.take(&line);
+        }
+        self.child.wait().expect("a child");
+    }
+}
+
+#[test]
+fn power_cuts_lose_nothing_that_was_produced() {
+    let Some(disk) = Disk::new(64 << 20) else { return };
+    let (mut told, mut random) = (Told::default(), Random::from_system());
+    let mut inside = 0;
+    for round in 0..5 {
+        let mut writer = disk.start(round * 1_000_000);
+        let wanted = told.produced.len() + 20 + (random.unit() * 300.0) as usize;
+        writer.until(&mut told, |told| told.produced.len() >= wanted);
+        writer.step(CUT);
+        writer.end(&mut told);
+        let (_copy, outbox) = disk.salvage();
+        inside = told.check(&outbox).len() - told.produced.len();
+    }
+    let produced = told.produced.len();
+    assert!(told.lost.is_empty(), "{:?}", told.lost);
+    println!("5 power cuts: {produced} produced, all found; {inside} more were inside a commit");
+}
+
+#[test]
+fn a_disk_that_others_fill_loses_only_what_is_counted() {
+    let Some(disk) = Disk::new(24 << 20) else { return };
+    let mut told = Told::default();
+    let mut writer = disk.start(0);
+    writer.until(&mut told, |told| told.produced.len() >= 200);
+    writer.step(r#"cat /dev/zero >"$2/fill" 2>/dev/null; true"#);
+    writer.until(&mut told, |told| told.lost.len() >= 500);
+    writer.step(r#"rm "$2/fill""#);
+    let before = told.produced.len();
+    writer.until(&mut told, |told| told.produced.len() >= before + 200);
+    writer.end(&mut told);
+    let (_copy, outbox) = disk.salvage();
+    let stored = told.check_with_drops(&outbox);
+    let dropped = outbox.dropped(&name("dead"));
+    println!(
+        "full disk: {} lost, as said; {dropped} dropped, as counted; {} wait",
+        told.lost.len(),
+        stored.len()
+    );
+}
