@@ -51,6 +51,8 @@ fn count(rig: &Rig, persons: f64) {
     rig.latest.put(&StateUpdate {
         camera: name("gate"),
         rule: name("count"),
+        kind: "line_crossing",
+        changed: rig.clock.wall(),
         active: false,
         value: Some(persons),
         unit: Some("persons"),

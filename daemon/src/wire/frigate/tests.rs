@@ -322,7 +322,18 @@ fn camera(state: &'static str) -> Update {
 
 fn state(rule: &str, active: bool, value: Option<f64>) -> Update {
     let (camera, rule) = (name("gate"), name(rule));
-    StateUpdate { camera, rule, active, value, unit: None, since: None, armed: true }.into()
+    StateUpdate {
+        camera,
+        rule,
+        kind: "intrusion",
+        changed: jiff::Timestamp::UNIX_EPOCH,
+        active,
+        value,
+        unit: None,
+        since: None,
+        armed: true,
+    }
+    .into()
 }
 
 #[test]

@@ -181,7 +181,17 @@ fn camera_status(state: &'static str) -> CameraStatus {
 }
 
 fn state(active: bool, value: Option<f64>, armed: bool) -> StateUpdate {
-    StateUpdate { camera: name("gate"), rule: name("crowd"), active, value, unit: None, since: None, armed }
+    StateUpdate {
+        camera: name("gate"),
+        rule: name("crowd"),
+        kind: "intrusion",
+        changed: jiff::Timestamp::UNIX_EPOCH,
+        active,
+        value,
+        unit: None,
+        since: None,
+        armed,
+    }
 }
 
 fn event(rule: &str, kind: &'static str, phase: Phase) -> Event {

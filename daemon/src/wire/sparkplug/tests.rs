@@ -154,6 +154,8 @@ fn a_camera_tells_of_its_rules_and_numbers_only_where_they_count() {
     let state = StateUpdate {
         camera: name("gate"),
         rule: name("people"),
+        kind: "occupancy",
+        changed: jiff::Timestamp::UNIX_EPOCH,
         active: true,
         value: Some(3.0),
         unit: Some("persons"),

@@ -112,7 +112,8 @@ impl Bench {
     fn state(&self, camera: &str, rule: &str, active: bool) {
         let (camera, rule) = (name(camera), name(rule));
         let (value, unit, since, armed) = (None, None, None, true);
-        self.latest().put(&StateUpdate { camera, rule, active, value, unit, since, armed });
+        let (kind, changed) = ("intrusion", self.clock.wall());
+        self.latest().put(&StateUpdate { camera, rule, kind, changed, active, value, unit, since, armed });
     }
 
     fn append(&self, camera: Option<&str>) -> u64 {
