@@ -181,7 +181,7 @@ pub struct Broker {
     pub client_id: String,
     /// 5 s to 18 h. Default 30 s.
     pub keep_alive: Span,
-    /// Default: 5, or 3.1.1 where the broker does not know that; the embedded broker: 3.1.1.
+    /// Default: 5, or 3.1.1 where the broker does not know that; the embedded broker and the dialect `sparkplug`: 3.1.1.
     pub version: Option<MqttVersion>,
     /// Whether events are sent at QoS 1, as against 0. Default true.
     pub acknowledged: bool,

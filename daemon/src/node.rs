@@ -281,6 +281,7 @@ impl Node {
                 clock: Arc::clone(&self.host.clock),
                 runtime: self.runtime.handle().clone(),
                 latest: Arc::clone(&self.latest),
+                state: self.host.state.clone(),
                 commands: Some(commands.clone()),
             };
             self.sinks.push(sink?.start(deps)?);

@@ -13,6 +13,7 @@ mod running;
 mod tls;
 pub mod webhook;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub struct SinkDeps {
     pub runtime: Handle,
     /// What is told at once after connecting, and whenever it changes.
     pub latest: Arc<Latest>,
+    /// The state folder, for the little that must survive a restart.
+    pub state: PathBuf,
     /// Where requests of brokers' clients go; none: they are not listened to.
     pub commands: Option<crossbeam_channel::Sender<mqtt::Asked>>,
 }

@@ -31,7 +31,7 @@ macro_rules! dialects {
     };
 }
 
-dialects! { vedette, homeassistant, onvif, frigate, custom, }
+dialects! { vedette, homeassistant, sparkplug, onvif, frigate, custom, }
 
 /// One entry of [`DIALECTS`].
 #[derive(Clone, Copy)]
@@ -200,6 +200,15 @@ pub enum Reaction {
     Republish,
 }
 
+/// How a dialect is spoken over a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Manner<'a> {
+    /// Each message for itself, in its final bytes.
+    Plain,
+    /// In Sparkplug's sessions: births first, everything numbered when it is sent.
+    Sparkplug(&'a sparkplug::Sparkplug),
+}
+
 /// A wire schema as one broker gets it: which messages tell what, where, and in which bytes. Pure: the same arguments
 /// give the same bytes.
 pub trait Dialect: Send + Sync {
@@ -237,6 +246,11 @@ pub trait Dialect: Send + Sync {
     /// Whether it needs a connection of its own, as MQTT has one will for each.
     fn own_connection(&self) -> bool {
         false
+    }
+
+    /// How it is spoken; other than plainly only on a connection of its own.
+    fn manner(&self) -> Manner<'_> {
+        Manner::Plain
     }
 
     /// Dialects to whose topics its messages point: a connection that speaks this one speaks them as well, named in the

@@ -139,6 +139,7 @@ fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
             clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
             latest: Arc::clone(&latest),
+            state: state.path().to_owned(),
             commands: None,
         };
         config.build(deps).unwrap()

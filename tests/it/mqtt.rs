@@ -13,7 +13,7 @@ use vedette::config::MqttVersion;
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
-use vedette::wire::{CameraStatus, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
+use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
     BBox, Class, Clock, ClockSource, Event, Moment, Name, ObjectSummary, Phase, Pts, Secret, Severity,
     Shutdown, SpeedUnit, SystemClock, TrackId,
@@ -22,27 +22,31 @@ use vedette_tests::mosquitto::{Mosquitto, Options, make_certificates};
 use vedette_tests::proxy::Proxy;
 use vedette_tests::subscriber::{Message, Subscriber};
 
-const STOP: Duration = Duration::from_secs(10);
+pub(crate) const STOP: Duration = Duration::from_secs(10);
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
 /// A node `box` without cameras: an outbox, latest values and a runtime for sinks.
-struct Rig {
+pub(crate) struct Rig {
     outbox: Arc<SqliteOutbox>,
-    latest: Arc<Latest>,
-    clock: Arc<dyn Clock>,
+    pub(crate) latest: Arc<Latest>,
+    pub(crate) clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Runtime,
-    _state: TempDir,
+    pub(crate) state: TempDir,
 }
 
 impl Rig {
     fn new() -> Self {
+        Self::speaking(vec![Arc::new(vedette::wire::vedette::Vedette)])
+    }
+
+    pub(crate) fn speaking(dialects: Vec<Arc<dyn Dialect>>) -> Self {
         let state = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp::new(name("box"), "0123456789", model);
+        let stamp = Stamp { dialects, ..Stamp::new(name("box"), "0123456789", model) };
         let outbox = SqliteOutbox::open(state.path(), stamp, &[name("b")], &clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
@@ -53,7 +57,7 @@ impl Rig {
                 .enable_all()
                 .build()
                 .unwrap(),
-            _state: state,
+            state,
         };
         rig.status("online");
         rig
@@ -71,23 +75,24 @@ impl Rig {
         });
     }
 
-    fn config(&self, port: u16) -> MqttConfig {
+    pub(crate) fn config(&self, port: u16) -> MqttConfig {
         MqttConfig::new(name("b"), Address::parse(&format!("mqtt://127.0.0.1:{port}")).unwrap(), &name("box"))
     }
 
-    fn sink(&self, config: MqttConfig) -> RunningSink {
+    pub(crate) fn sink(&self, config: MqttConfig) -> RunningSink {
         let deps = SinkDeps {
             node: name("box"),
             outbox: Arc::<SqliteOutbox>::clone(&self.outbox),
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.handle().clone(),
             latest: Arc::clone(&self.latest),
+            state: self.state.path().to_owned(),
             commands: None,
         };
         config.build(deps).unwrap()
     }
 
-    fn append(&self, camera: &str) -> u64 {
+    pub(crate) fn append(&self, camera: &str) -> u64 {
         let at = Moment { pts: Pts::ZERO, wall: self.clock.wall(), wall_ok: true, clock: ClockSource::Host };
         let event = Event {
             id: Uuid::new_v4(),
@@ -118,12 +123,17 @@ impl Rig {
         self.outbox.append(event, Some(Duration::from_millis(7))).unwrap()
     }
 
-    fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.outbox.depth(&name("b"))
     }
 
     /// Waits until `done` says yes to the sink's status.
-    fn until(&self, sink: &RunningSink, what: &str, done: impl Fn(&SinkStatus) -> bool) -> SinkStatus {
+    pub(crate) fn until(
+        &self,
+        sink: &RunningSink,
+        what: &str,
+        done: impl Fn(&SinkStatus) -> bool,
+    ) -> SinkStatus {
         let clock = SystemClock::new();
         loop {
             let status = sink.status();

@@ -54,7 +54,7 @@ struct Rig {
     outbox: Arc<SqliteOutbox>,
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Runtime,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Rig {
@@ -76,7 +76,7 @@ impl Rig {
         let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp, &[name("office")], &clock).unwrap());
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        Self { outbox, clock, runtime, _state: state }
+        Self { outbox, clock, runtime, state }
     }
 
     fn sink(&self, url: &str, ca: PathBuf) -> RunningSink {
@@ -86,6 +86,7 @@ impl Rig {
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.handle().clone(),
             latest: Arc::<Latest>::default(),
+            state: self.state.path().to_owned(),
             commands: None,
         };
         let (hook, token) = (Hook::parse(url).unwrap(), Some(Secret::new(TOKEN)));

@@ -144,7 +144,8 @@ impl Mosquitto {
         }
     }
 
-    fn log(&self) -> String {
+    /// What it wrote so far: who connected, and how.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 

@@ -155,7 +155,8 @@ pub(super) struct RawBroker {
     pub(super) client_id: Option<String>,
     /// Longest silence before the broker is asked whether it is still there; 5 s to 18 h.
     pub(super) keep_alive: Span,
-    /// MQTT version. Default: 5, or 3.1.1 where the broker does not know that; the embedded broker speaks 3.1.1.
+    /// MQTT version. Default: 5, or 3.1.1 where the broker does not know that; the embedded broker speaks 3.1.1, and so
+    /// does the dialect `sparkplug` where nothing is said.
     pub(super) version: Option<MqttVersion>,
     /// 1: the broker acknowledges each event, and nothing is lost. 0: an event counts as delivered when it is written.
     #[schemars(range(max = 1))]

@@ -1,10 +1,14 @@
 //! One broker: its settings, and the handle of the worker that serves it.
 //!
-//! Owns: settings, starting and stopping. Does not know: packets (`link`), what is sent when (`session`).
+//! Owns: settings, starting and stopping. Does not know: packets (`link`), what is sent when (`session`,
+//! `sparkplug`).
 
+mod conversation;
 mod link;
+mod pace;
 mod requests;
 mod session;
+mod sparkplug;
 mod worker;
 
 use std::path::PathBuf;

@@ -6,6 +6,7 @@
 mod v3;
 mod v5;
 
+use std::io::ErrorKind as Kind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ pub(super) const PACKET_IDS: u16 = 1024;
 
 /// Room for a window, the farewell and what is published at QoS 0.
 const REQUESTS: usize = 64;
+
+/// Bytes of a PUBLISH beside topic, payload and user properties, more than enough.
+const OVERHEAD: usize = 128;
 
 /// Nobody sends us large packets, and our largest are statistics.
 const PACKET_MAX: u32 = 1 << 20;
@@ -65,11 +69,11 @@ impl Properties {
 pub(super) struct Received {
     pub(super) topic: String,
     pub(super) payload: Bytes,
+    /// Whether it is the topic's kept value: said some time ago.
+    pub(super) retained: bool,
     /// Where whoever asks wants the answer.
     pub(super) response: Option<String>,
     pub(super) correlation: Option<Bytes>,
-    /// It was published before we subscribed.
-    pub(super) retained: bool,
 }
 
 /// What a broker bears, as it said when it accepted the connection.
@@ -87,6 +91,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether the broker takes a packet of this size instead of hanging up.
+    pub(super) fn bear(&self, what: &Publish) -> bool {
+        let user = what.properties.user.iter().map(|(key, value)| key.len() + value.len() + 5);
+        let bytes = what.topic.len() + what.payload.len() + user.sum::<usize>() + OVERHEAD;
+        self.packet.is_none_or(|limit| bytes <= limit as usize)
+    }
+}
+
 /// What happened on the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Happened {
@@ -97,8 +110,8 @@ pub(super) enum Happened {
     Answered(u16, Result<Taken, Refusal>),
     /// Somebody published on a subscription.
     Received(Received),
-    /// The broker refused a subscription.
-    Unsubscribed(String),
+    /// The broker answered a subscription, in the order of asking; with its reason where it refuses.
+    Subscribed(Option<String>),
     /// A PINGREQ is on its way.
     Pinged,
     /// … and was answered.
@@ -146,6 +159,12 @@ pub(super) enum LinkError {
     Timeout(String),
     #[error("{0}")]
     Lost(String),
+    /// Not a byte of ours has arrived.
+    #[error("{0}")]
+    NotReached(String),
+    /// The connection was good, and ended by us.
+    #[error("{0}")]
+    Left(String),
 }
 
 impl LinkError {
@@ -291,7 +310,12 @@ fn io_error(address: &str, error: &std::io::Error) -> LinkError {
     match inner {
         Some(rustls::Error::InvalidCertificate(why)) => LinkError::Certificate(why.to_string()),
         Some(other) => LinkError::Lost(format!("{address}: TLS: {other}")),
-        None => LinkError::Lost(format!("{address}: {error}")),
+        None => match error.kind() {
+            Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable => {
+                LinkError::NotReached(format!("{address}: {error}"))
+            }
+            _ => LinkError::Lost(format!("{address}: {error}")),
+        },
     }
 }
 

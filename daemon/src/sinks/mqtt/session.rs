@@ -9,22 +9,18 @@
 //! Order within a camera is kept, but for one case: a broker that refuses an event for a quota and takes the next one,
 //! already under way.
 
-mod pace;
-
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vedette_core::{CameraId, Mono, Name};
+use vedette_core::{CameraId, Clock, Mono, Name};
 
-use self::pace::Pace;
-use super::Status;
-use super::link::{Limits, PACKET_IDS, Properties, Publish, Received, Refusal, Taken};
-use super::requests::Desk;
-use crate::outbox::{Frozen, Outbox, Stored};
+use super::conversation::{Context, Conversation, Link, Speaker};
+use super::link::{Limits, PACKET_IDS, Publish, Received, Refusal, Taken};
+use super::pace::Pace;
+use crate::outbox::Stored;
 use crate::sinks::backoff::Backoff;
-use crate::sinks::latest::Latest;
-use crate::wire::{self, Dialect, Message, Place, Reaction, Update};
+use crate::wire::{Dialect, NodeStatus, Reaction};
 
 /// Publishes handed over and not answered, at most; a broker's Receive Maximum may allow less. Small: after a
 /// disconnect all of them are sent again.
@@ -36,72 +32,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How often an event is offered to a broker that refuses it.
 const TRIES: u32 = 3;
 
-/// Bytes of a PUBLISH beside topic, payload and user properties, more than enough.
-const OVERHEAD: usize = 128;
-
-/// What does not change from connection to connection.
-pub(super) struct Context {
-    pub(super) id: Name,
-    pub(super) place: Place,
-    pub(super) dialects: Vec<Arc<dyn Dialect>>,
-    pub(super) acknowledged: bool,
-    pub(super) replay_per_second: u32,
-    pub(super) event_expiry: Option<Duration>,
-    pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) latest: Arc<Latest>,
-    pub(super) status: Arc<Status>,
-    pub(super) desk: Desk,
-}
-
-impl Context {
-    /// A message of a dialect as it goes to this broker.
-    pub(super) fn publish(&self, dialect: &dyn Dialect, message: Message) -> Publish {
-        let Message { topic, payload, retained, expiry } = message;
-        Publish {
-            topic: wire::topic(&dialect.root(&self.place), &topic),
-            payload: payload.into(),
-            retained,
-            answered: self.acknowledged,
-            properties: self.properties(dialect, expiry),
-        }
-    }
-
-    fn properties(&self, dialect: &dyn Dialect, expiry: Option<Duration>) -> Properties {
-        Properties {
-            content_type: Some(dialect.content_type().to_owned()),
-            expiry,
-            user: vec![
-                ("dialect".to_owned(), dialect.name().to_owned()),
-                ("node".to_owned(), self.place.node.to_string()),
-            ],
-            correlation: None,
-        }
-    }
-
-    /// The messages of an update in this broker's dialects.
-    fn updates(&self, update: &Update, cleared: bool) -> Vec<Publish> {
-        let messages = |d: &Arc<dyn Dialect>| match cleared {
-            true => d.cleared(&self.place, update),
-            false => d.update(&self.place, update),
-        };
-        let all =
-            self.dialects.iter().flat_map(|d| messages(d).into_iter().map(move |m| self.publish(&**d, m)));
-        all.collect()
-    }
-
-    fn event(&self, dialect: &dyn Dialect, frozen: &Frozen) -> Publish {
-        Publish {
-            topic: wire::topic(&dialect.root(&self.place), &frozen.topic),
-            payload: frozen.payload.clone(),
-            retained: false,
-            answered: self.acknowledged,
-            properties: self.properties(dialect, self.event_expiry),
-        }
-    }
-}
-
 /// What a publish carries.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Load {
     Event(u64),
     Update,
@@ -151,6 +83,40 @@ pub(super) struct Session<'a> {
     heard: Mono,
 }
 
+/// Speaks the dialects whose messages stand for themselves.
+pub(super) struct Plain;
+
+impl Speaker for Plain {
+    fn will(&mut self, context: &Context, clock: &dyn Clock) -> Option<Publish> {
+        last_words(context, clock).into_iter().next()
+    }
+
+    fn converse<'a>(
+        &'a mut self,
+        context: &'a Context,
+        clock: &'a dyn Clock,
+        limits: Limits,
+    ) -> Box<dyn Conversation + 'a> {
+        Box::new(Session::new(context, limits, clock.now()))
+    }
+}
+
+/// What is true of the node once the worker is gone: the first is the will, as MQTT has one a connection; all are said
+/// on leaving.
+fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
+    let unknown = || NodeStatus {
+        state: "online",
+        version: env!("CARGO_PKG_VERSION"),
+        since: clock.wall(),
+        cameras: 0,
+        cameras_up: 0,
+        providers: Vec::new(),
+    };
+    let offline = context.latest.node().unwrap_or_else(unknown).offline();
+    let word = |d: &Arc<dyn Dialect>| Some(context.publish(&**d, d.will(&context.place, &offline)?));
+    context.dialects.iter().filter_map(word).collect()
+}
+
 impl<'a> Session<'a> {
     pub(super) fn new(context: &'a Context, limits: Limits, now: Mono) -> Self {
         let of_dialects = context.dialects.iter().flat_map(|d| d.subscriptions(&context.place));
@@ -176,26 +142,25 @@ impl<'a> Session<'a> {
     fn under_way(&self) -> usize {
         self.handed.len() + self.on_wire.len()
     }
+}
 
-    /// Whether the broker owes an answer for too long.
-    pub(super) fn is_deaf(&self, now: Mono) -> bool {
+impl Conversation for Session<'_> {
+    fn is_deaf(&self, now: Mono) -> bool {
         self.under_way() > 0 && now.since(self.heard) > ANSWER
     }
 
-    /// Whether everything is told and answered; what is parked does not count.
-    pub(super) fn is_idle(&self) -> bool {
+    /// What is parked does not count.
+    fn is_idle(&self) -> bool {
         self.under_way() == 0 && self.updates.is_empty()
     }
 
-    /// When [`Session::fill`] could do more although nothing happens until then.
-    pub(super) fn wakes(&self, now: Mono) -> Option<Duration> {
+    fn wakes(&self, now: Mono) -> Option<Duration> {
         let waiting =
             self.under_way() < WINDOW && self.context.outbox.next(&self.context.id, self.cursor).is_some();
         waiting.then(|| self.pace.wait(now)).flatten()
     }
 
-    /// Hands over as much as the window allows.
-    pub(super) fn fill(&mut self, now: Mono, link: &mut dyn Link) {
+    fn fill(&mut self, now: Mono, link: &mut dyn Link) {
         while let Some(filter) = self.subscriptions.front() {
             if !self.has_id() || !link.subscribe(filter) {
                 return;
@@ -224,18 +189,28 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// One more publish, outside the window: the last word.
-    pub(super) fn last_word(&mut self, word: Publish, link: &mut dyn Link) {
-        self.hand(word, Load::Update, link);
+    fn sent(&mut self, pkid: u16, now: Mono) {
+        match self.handed.pop_front() {
+            // Nobody answers it: it counts as delivered.
+            Some(load) if pkid == 0 => self.over(load, Ok(Taken::Yes), now),
+            Some(load) => _ = self.on_wire.insert(pkid, load),
+            None => {}
+        }
     }
 
-    /// The answer to a request goes out with the updates, before them.
-    pub(super) fn answer(&mut self, answer: Publish) {
+    fn answered(&mut self, pkid: u16, answer: Result<Taken, Refusal>, now: Mono) {
+        self.heard = now;
+        if let Some(load) = self.on_wire.remove(&pkid) {
+            self.over(load, answer, now);
+        }
+    }
+
+    /// It goes out with the updates, before them.
+    fn answer(&mut self, answer: Publish) {
         self.updates.push_front(answer);
     }
 
-    /// A message on one of the subscriptions.
-    pub(super) fn received(&mut self, message: &Received) {
+    fn received(&mut self, message: &Received) {
         if self.context.desk.take(message) {
             return;
         }
@@ -245,12 +220,27 @@ impl<'a> Session<'a> {
         match reaction {
             // What is not retained is not told again.
             Some(Reaction::Republish) => {
-                (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow())
+                (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow());
             }
             None => {}
         }
     }
 
+    fn subscribed(&mut self, refused: Option<&str>) {
+        if let Some(reason) = refused {
+            self.context.warn_of_refused_subscription(reason);
+        }
+    }
+
+    /// Outside the window.
+    fn last_words(&mut self, clock: &dyn Clock, link: &mut dyn Link) {
+        for word in self::last_words(self.context, clock) {
+            self.hand(word, Load::Update, link);
+        }
+    }
+}
+
+impl Session<'_> {
     fn circle(&self) -> u16 {
         PACKET_IDS.min(self.limits.receive_maximum)
     }
@@ -280,15 +270,8 @@ impl<'a> Session<'a> {
         handed
     }
 
-    /// Whether a broker that bears packets of a limited size would hang up on this one.
-    fn is_too_large(&self, what: &Publish) -> bool {
-        let user = what.properties.user.iter().map(|(key, value)| key.len() + value.len() + 5);
-        let bytes = what.topic.len() + what.payload.len() + user.sum::<usize>() + OVERHEAD;
-        self.limits.packet.is_some_and(|limit| bytes > limit as usize)
-    }
-
     fn offer_update(&mut self, update: Publish, link: &mut dyn Link) -> bool {
-        if self.is_too_large(&update) {
+        if !self.limits.bear(&update) {
             let id = &self.context.id;
             log::warn!(broker = id.as_str(); "broker {id}: {} is larger than it takes: not told", update.topic);
             self.updates.pop_front();
@@ -332,9 +315,9 @@ impl<'a> Session<'a> {
             self.cursor = stored.seq;
             return true;
         }
-        if publishes.iter().any(|p| self.is_too_large(p)) {
+        if !publishes.iter().all(|p| self.limits.bear(p)) {
             self.cursor = stored.seq;
-            self.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
+            self.context.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
             return true;
         }
         let mut flying = Flying { camera: stored.camera.clone(), ..Flying::default() };
@@ -358,24 +341,6 @@ impl<'a> Session<'a> {
         self.pace.take(now);
         self.cursor = stored.seq;
         whole
-    }
-
-    /// The next publish in the order of handing over is on the wire.
-    pub(super) fn sent(&mut self, pkid: u16, now: Mono) {
-        match self.handed.pop_front() {
-            // Nobody answers it: it counts as delivered.
-            Some(load) if pkid == 0 => self.over(load, Ok(Taken::Yes), now),
-            Some(load) => _ = self.on_wire.insert(pkid, load),
-            None => {}
-        }
-    }
-
-    /// The broker has taken or refused a publish.
-    pub(super) fn answered(&mut self, pkid: u16, answer: Result<Taken, Refusal>, now: Mono) {
-        self.heard = now;
-        if let Some(load) = self.on_wire.remove(&pkid) {
-            self.over(load, answer, now);
-        }
     }
 
     fn over(&mut self, load: Load, answer: Result<Taken, Refusal>, now: Mono) {
@@ -414,17 +379,6 @@ impl<'a> Session<'a> {
         self.land(seq);
     }
 
-    /// The event stays undelivered at this broker, and is counted.
-    fn give_up(&self, seq: u64, reason: &str) {
-        let id = &self.context.id;
-        log::error!(broker = id.as_str(), seq; "broker {id}: event {seq} is given up: {reason}");
-        self.context.outbox.ack(id, seq);
-        self.context.status.change(|s| {
-            s.given_up += 1;
-            s.last_error = Some(format!("event {seq} is given up: {reason}"));
-        });
-    }
-
     /// When the last message of an event is answered, it leaves the outbox, unless one was refused.
     fn land(&mut self, seq: u64) {
         if self.flying.get(&seq).is_none_or(|f| f.unanswered > 0) {
@@ -435,7 +389,7 @@ impl<'a> Session<'a> {
             return;
         }
         if flying.given_up {
-            self.give_up(seq, "the broker refuses it");
+            self.context.give_up(seq, "the broker refuses it");
         } else {
             self.context.outbox.ack(&self.context.id, seq);
             self.context.status.change(|s| s.acked += 1);
@@ -484,14 +438,6 @@ impl<'a> Session<'a> {
             }
         }
     }
-}
-
-/// Where publishes go: the connection, or a test's record.
-pub(super) trait Link {
-    /// False where there is no room.
-    fn publish(&mut self, publish: Publish) -> bool;
-    /// False where there is no room.
-    fn subscribe(&mut self, filter: &str) -> bool;
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The worker of one broker: connects, serves the connection until it ends, waits, connects again.
 //!
-//! Owns: the loop, its waits and its end. Does not know: what is sent (`session`), how (`link`).
+//! Owns: the loop, its waits and its end. Does not know: what is sent (a `conversation`), how (`link`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use vedette_core::{Clock, Mono};
 
-use super::link::{self, Happened, LinkError, Publish, Sender};
+use super::conversation::{Context, Conversation, Link, Speaker};
+use super::link::{self, Happened, LinkError, Poller, Publish, Sender};
 use super::requests::Desk;
-use super::session::{Context, Link, Session};
+use super::session::Plain;
+use super::sparkplug::EdgeNode;
 use super::{Address, MqttConfig, Status};
 use crate::config::MqttVersion;
 use crate::sinks::SinkDeps;
 use crate::sinks::backoff::Backoff;
-use crate::wire::{NodeStatus, Place};
+use crate::wire::{Manner, Place};
 
 /// A connection that lasted so long was a good one: the next failure is a new story.
 const GOOD: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(super) struct Worker {
     config: MqttConfig,
     context: Context,
+    speaker: Box<dyn Speaker>,
     clock: Arc<dyn Clock>,
     stop: watch::Receiver<Option<Duration>>,
     appended: watch::Receiver<u64>,
@@ -59,7 +62,7 @@ impl Worker {
         status: Arc<Status>,
         stop: watch::Receiver<Option<Duration>>,
     ) -> Self {
-        let SinkDeps { node, outbox, clock, runtime: _, latest, commands } = deps;
+        let SinkDeps { node, outbox, clock, runtime: _, latest, state, commands } = deps;
         let (answers, answered) = mpsc::unbounded_channel();
         let desk = Desk {
             broker: config.id.clone(),
@@ -81,10 +84,16 @@ impl Worker {
             status,
             desk,
         };
-        let version = config.version.unwrap_or_default();
+        let manner = config.dialects.first().map_or(Manner::Plain, |dialect| dialect.manner());
+        let speaker: Box<dyn Speaker> = match manner {
+            Manner::Plain => Box::new(Plain),
+            Manner::Sparkplug(dialect) => Box::new(EdgeNode::new(dialect.clone(), &config.id, state)),
+        };
+        let version = config.version.unwrap_or_else(|| speaker.version());
         Self {
             config,
             context,
+            speaker,
             clock,
             stop,
             appended,
@@ -133,6 +142,9 @@ impl Worker {
             if connected.is_none() && self.config.version.is_none() && error.may_be_version() {
                 self.try_other_version();
             }
+            if matches!(error, LinkError::NotReached(_)) {
+                self.speaker.not_reached();
+            }
             self.complain(&error);
             let wait = backoff.next();
             let wait = if stopping { wait.min(Duration::from_secs(1)) } else { wait };
@@ -161,7 +173,11 @@ impl Worker {
             return;
         }
         match error {
-            LinkError::Lost(_) | LinkError::HungUp(_) | LinkError::Timeout(_) => {
+            LinkError::Lost(_)
+            | LinkError::HungUp(_)
+            | LinkError::Timeout(_)
+            | LinkError::NotReached(_)
+            | LinkError::Left(_) => {
                 log::warn!(broker = id.as_str(); "broker {id}: {text}; events are kept, trying again");
             }
             _ => log::error!(broker = id.as_str(); "broker {id}: {text}"),
@@ -171,7 +187,7 @@ impl Worker {
 
     /// One connection, from opening to its end. `Ok` when it ended because the worker stops.
     async fn connection(&mut self, connected: &mut Option<Mono>) -> Result<(), LinkError> {
-        let will = last_words(&self.context, &*self.clock).into_iter().next();
+        let will = self.speaker.will(&self.context, &*self.clock);
         let (sender, mut poller) = link::open(&self.config, self.version, will)?;
         let Self {
             config,
@@ -184,7 +200,9 @@ impl Worker {
             complaint,
             version,
             answered,
+            speaker,
         } = self;
+        let mut speaker = Some(speaker);
         let mut live: Option<Live<'_>> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -218,32 +236,20 @@ impl Worker {
                     log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}, MQTT {version}");
                     *complaint = None;
                     context.status.change(|s| (s.connected, s.last_error) = (true, None));
-                    let session = Session::new(context, limits, clock.now());
                     *connected = Some(clock.now());
-                    live = Some(Live {
-                        context,
-                        clock: &**clock,
-                        sender: &sender,
-                        session,
-                        leaving: Leaving::No,
+                    // A link is for one connection, so this happens once.
+                    live = speaker.take().map(|speaker| {
+                        let session = speaker.converse(context, &**clock, limits);
+                        Live::new(context, &**clock, &sender, session)
                     });
                 }
-                (Happened::Sent(pkid), Some(live)) => live.session.sent(pkid, clock.now()),
-                (Happened::Answered(pkid, answer), Some(live)) => {
-                    live.session.answered(pkid, answer, clock.now());
+                (Happened::Farewell, live) => {
+                    linger(&mut poller).await;
+                    let why = live.as_mut().and_then(|live| live.why.take());
+                    return why.map_or(Ok(()), |why| Err(LinkError::Left(why)));
                 }
-                (Happened::Received(message), Some(live)) => live.session.received(&message),
-                (Happened::Unsubscribed(reason), _) => {
-                    let id = &context.id;
-                    log::warn!(broker = id.as_str(); "broker {id}: refused a subscription: {reason}");
-                }
-                (Happened::Farewell, _) => {
-                    // Closing first, with answers unread, could take back what the broker has not read yet.
-                    let _ =
-                        tokio::time::timeout(LINGER, async { while poller.poll().await.is_ok() {} }).await;
-                    return Ok(());
-                }
-                _ => {}
+                (happened, Some(live)) => live.hear(happened),
+                (_, None) => {}
             }
             if let Some(live) = &mut live {
                 live.turn(clock.now(), *stop.borrow(), drain_until)?;
@@ -252,21 +258,9 @@ impl Worker {
     }
 }
 
-/// What is true of the node once this worker is gone: the first is the will, as MQTT has one a connection; all are said
-/// on leaving.
-fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
-    let unknown = || NodeStatus {
-        state: "online",
-        version: env!("CARGO_PKG_VERSION"),
-        since: clock.wall(),
-        cameras: 0,
-        cameras_up: 0,
-        providers: Vec::new(),
-    };
-    let offline = context.latest.node().unwrap_or_else(unknown).offline();
-    let word =
-        |d: &Arc<dyn crate::wire::Dialect>| Some(context.publish(&**d, d.will(&context.place, &offline)?));
-    context.dialects.iter().filter_map(word).collect()
+/// Closing first, with answers unread, could take back what the broker has not read yet.
+async fn linger(poller: &mut Poller) {
+    let _ = tokio::time::timeout(LINGER, async { while poller.poll().await.is_ok() {} }).await;
 }
 
 impl Link for &Sender {
@@ -284,11 +278,37 @@ struct Live<'a> {
     context: &'a Context,
     clock: &'a dyn Clock,
     sender: &'a Sender,
-    session: Session<'a>,
+    session: Box<dyn Conversation + 'a>,
     leaving: Leaving,
+    /// Why it ends although the daemon goes on.
+    why: Option<String>,
 }
 
-impl Live<'_> {
+impl<'a> Live<'a> {
+    fn new(
+        context: &'a Context,
+        clock: &'a dyn Clock,
+        sender: &'a Sender,
+        session: Box<dyn Conversation + 'a>,
+    ) -> Self {
+        Self { context, clock, sender, session, leaving: Leaving::No, why: None }
+    }
+
+    fn hear(&mut self, happened: Happened) {
+        let now = self.clock.now();
+        match happened {
+            Happened::Sent(pkid) => self.session.sent(pkid, now),
+            Happened::Answered(pkid, answer) => self.session.answered(pkid, answer, now),
+            Happened::Received(message) => self.session.received(&message),
+            Happened::Subscribed(refused) => self.session.subscribed(refused.as_deref()),
+            Happened::Connected(_)
+            | Happened::Pinged
+            | Happened::Ponged
+            | Happened::Farewell
+            | Happened::Nothing => {}
+        }
+    }
+
     /// Hands over what may go, and takes the next step of leaving when it is time. `wish` is how long the worker has
     /// for stopping; four fifths of it are for delivering.
     fn turn(&mut self, now: Mono, wish: Option<Duration>, until: &mut Option<Mono>) -> Result<(), LinkError> {
@@ -299,13 +319,17 @@ impl Live<'_> {
         match self.leaving {
             Leaving::No => {
                 self.session.fill(now, &mut link);
+                self.why = self.session.wants_to_leave();
+                if self.why.is_some() {
+                    self.session.last_words(self.clock, &mut link);
+                    self.leaving = Leaving::LastWord;
+                    return self.turn(now, wish, until);
+                }
                 let Some(wish) = wish else { return Ok(()) };
                 let until = *until.get_or_insert(now + wish.mul_f64(0.8));
                 let delivered = || self.context.outbox.next(&self.context.id, 0).is_none();
                 if now >= until || (self.session.is_idle() && delivered()) {
-                    for word in last_words(self.context, self.clock) {
-                        self.session.last_word(word, &mut link);
-                    }
+                    self.session.last_words(self.clock, &mut link);
                     self.leaving = Leaving::LastWord;
                     return self.turn(now, Some(wish), &mut Some(until));
                 }

@@ -44,7 +44,7 @@ pub(super) fn happened(event: Event) -> Happened {
         }),
         Event::Incoming(Packet::SubAck(ack)) => {
             let refused = ack.return_codes.contains(&rumqttc::SubscribeReasonCode::Failure);
-            if refused { Happened::Unsubscribed("no reason given".to_owned()) } else { Happened::Nothing }
+            Happened::Subscribed(refused.then(|| "no reason given".to_owned()))
         }
         Event::Incoming(Packet::PingResp) => Happened::Ponged,
         Event::Outgoing(Outgoing::PingReq) => Happened::Pinged,

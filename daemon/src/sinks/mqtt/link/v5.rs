@@ -64,12 +64,12 @@ pub(super) fn happened(event: Event) -> Happened {
             Happened::Received(Received {
                 topic: String::from_utf8_lossy(&publish.topic).into_owned(),
                 payload: publish.payload,
+                retained: publish.retain,
                 response: properties.response_topic,
                 correlation: properties.correlation_data,
-                retained: publish.retain,
             })
         }
-        Event::Incoming(Packet::SubAck(ack)) => refused_subscription(&ack),
+        Event::Incoming(Packet::SubAck(ack)) => subscribed(&ack),
         Event::Incoming(Packet::PingResp(_)) => Happened::Ponged,
         Event::Outgoing(Outgoing::PingReq) => Happened::Pinged,
         Event::Outgoing(Outgoing::Publish(pkid)) => Happened::Sent(pkid),
@@ -86,9 +86,9 @@ fn limits(ack: &ConnAck) -> Limits {
     }
 }
 
-fn refused_subscription(ack: &SubAck) -> Happened {
+fn subscribed(ack: &SubAck) -> Happened {
     let refused = ack.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
-    refused.map_or(Happened::Nothing, |code| Happened::Unsubscribed(format!("{code:?}")))
+    Happened::Subscribed(refused.map(|code| format!("{code:?}")))
 }
 
 /// MQTT 5, table 3-5: below 0x80 the broker has taken the message.

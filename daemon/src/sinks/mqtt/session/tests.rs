@@ -9,7 +9,9 @@ use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, Simu
 use super::*;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::SinkStatus;
-use crate::wire::{ModelStamp, Stamp};
+use crate::sinks::mqtt::Status;
+use crate::sinks::mqtt::requests::Desk;
+use crate::wire::{self, ModelStamp, Place, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
 
