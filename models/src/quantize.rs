@@ -195,14 +195,10 @@ pub fn quantize(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Quantized, QuantizeError> {
     check(input, pixels, options)?;
-    let origin = simplify::simplify(runtime, fp32, input)?;
+    let (origin, plans) = planned(runtime, fp32, input, options)?;
     let graph = origin.graph.clone().unwrap_or_default();
     let (calibration, held_out) = split(pixels);
     let keep: BTreeSet<String> = options.keep_fp32.iter().cloned().collect();
-    let plans: Vec<_> = options.forms.iter().map(|form| plan(&graph, *form, &keep)).collect();
-    if let Some(at) = plans.iter().position(|fates| !fates.contains(&Fate::Wrapped)) {
-        return Err(QuantizeError::NoLayer(options.forms[at]));
-    }
     let values = activations(&graph, &plans);
     let seen = calibrate::calibrate(runtime, &origin, input, &calibration, &values, progress)?;
     let reference = Reference::new(runtime, &origin, input, held_out)?;
@@ -210,6 +206,37 @@ pub fn quantize(
     let work = Work { reference: &reference, graph: &graph, seen: &seen, input, options };
     let forms = options.forms.iter().map(|form| work.form(*form, &keep, progress));
     Ok(Quantized { forms: forms.collect::<Result<_, _>>()? })
+}
+
+/// Whether [`quantize`] would take this network: for those who gather samples for a long time first.
+///
+/// # Errors
+/// As [`quantize`], but for what lies in the samples.
+pub fn check_network(
+    runtime: &'static Runtime,
+    fp32: &[u8],
+    input: &InputSpec,
+    options: &QuantizeOptions,
+) -> Result<(), QuantizeError> {
+    described(input)?;
+    planned(runtime, fp32, input, options).map(drop)
+}
+
+/// The simplified model, and for each form what becomes of each node.
+fn planned(
+    runtime: &'static Runtime,
+    fp32: &[u8],
+    input: &InputSpec,
+    options: &QuantizeOptions,
+) -> Result<(ModelProto, Vec<Vec<Fate>>), QuantizeError> {
+    let origin = simplify::simplify(runtime, fp32, input)?;
+    let graph = origin.graph.clone().unwrap_or_default();
+    let keep: BTreeSet<String> = options.keep_fp32.iter().cloned().collect();
+    let plans: Vec<_> = options.forms.iter().map(|form| plan(&graph, *form, &keep)).collect();
+    match plans.iter().position(|fates| !fates.contains(&Fate::Wrapped)) {
+        Some(at) => Err(QuantizeError::NoLayer(options.forms[at])),
+        None => Ok((origin, plans)),
+    }
 }
 
 fn check(input: &InputSpec, pixels: &[Vec<u8>], options: &QuantizeOptions) -> Result<(), QuantizeError> {
