@@ -209,6 +209,16 @@ struct Link {
     waiting_since: Option<Mono>,
 }
 
+impl Link {
+    fn new(now: Mono) -> Self {
+        Self { decoder: None, watchdog: Watchdog::new(now), waiting_since: None }
+    }
+
+    fn is_starved(&self, now: Mono) -> bool {
+        self.waiting_since.is_some_and(|since| now.since(since) >= KEYFRAME_WITHIN)
+    }
+}
+
 impl<'a> Watch<'a> {
     fn new(at: usize, camera: &Arc<Camera>, deps: &'a Watching<'a>) -> Self {
         Self {
@@ -242,7 +252,7 @@ impl<'a> Watch<'a> {
     fn connect(&mut self) -> Result<(), Fault> {
         let clock = &self.deps.clock;
         let receiver = Receiver::open(&source(&self.camera), self.deps.descriptions, Arc::clone(clock))?;
-        let mut link = Link { decoder: None, watchdog: Watchdog::new(clock.now()), waiting_since: None };
+        let mut link = Link::new(clock.now());
         let end = self.follow(&receiver, &mut link);
         if end.is_ok() {
             self.deps.gallery.leave(self.at, unanswered(&receiver, &link));
@@ -260,7 +270,7 @@ impl<'a> Watch<'a> {
                 Err(RecvTimeoutError::Disconnected) => return Err(receiver.fault(FaultClass::Ended)),
             }
             let now = self.deps.clock.now();
-            if link.waiting_since.is_some_and(|since| now.since(since) >= KEYFRAME_WITHIN) {
+            if link.is_starved(now) {
                 return Err(no_keyframe());
             }
             if let Some(class) = link.watchdog.check(now) {
@@ -317,4 +327,181 @@ fn no_keyframe() -> Fault {
 /// What is to say of a camera that had no time to give a frame.
 fn unanswered(receiver: &Receiver, link: &Link) -> Fault {
     if link.waiting_since.is_some() { no_keyframe() } else { receiver.fault(FaultClass::Timeout) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use vedette_core::{SimulatedClock, SystemClock};
+    use vedette_ingest::{Codec, StreamInfo};
+    use vedette_models::Manifest;
+
+    use crate::config;
+
+    /// Receives without a network, as an integrator's description may.
+    const WHITE: &str = "about = 'a white picture'\nkind = 'receive'\ncodec = 'h264'\nrequires = []\n\
+        launch = \"\"\"videotestsrc is-live=true pattern=white ! video/x-raw,width=320,height=240,framerate=25/1 \
+        ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 threads=1 \
+        ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au \
+        ! appsink name=packets\"\"\"\n";
+    const CAMERAS: &str = "[camera.plain]\nurl = 'rtsp://127.0.0.1:1/a'\npipeline = 'white'\n\
+        [camera.masked]\nurl = 'rtsp://127.0.0.1:1/b'\npipeline = 'white'\n\
+        [camera.masked.mask]\nhouse = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]\n\
+        [camera.off]\nurl = 'rtsp://127.0.0.1:1/c'\n";
+
+    fn cameras() -> Vec<Arc<Camera>> {
+        let config = config::from_text("cameras.toml", CAMERAS, &config::Options::default()).unwrap();
+        config.cameras.values().cloned().collect()
+    }
+
+    fn descriptions() -> Descriptions {
+        vedette_ingest::init().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("white.toml"), WHITE).unwrap();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/descriptions");
+        Descriptions::load(&[folder.path().to_owned(), shipped]).unwrap()
+    }
+
+    /// 64x64: of a picture of 320x240 these are 48 rows, and eight of padding above and below.
+    fn input() -> InputSpec {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/manifests");
+        let manifest = Manifest::load(&[manifests], "nanodet-g-416").unwrap();
+        InputSpec { width: 64, height: 64, ..manifest.input().clone() }
+    }
+
+    #[test]
+    fn a_masked_part_is_black_in_every_sample_and_a_camera_that_is_off_is_named() {
+        let (cameras, stop) = (cameras(), Shutdown::new());
+        let gallery = Gallery::new(10, cameras.len());
+        let heard = Mutex::new(Vec::new());
+        // All three have been heard of: enough.
+        let tell = |camera: &CameraId, news: News<'_>| {
+            let mut heard = heard.lock().unwrap();
+            heard.push(format!("{camera}: {news:?}"));
+            if heard.len() == 3 {
+                stop.request();
+            }
+        };
+        let watching = Watching {
+            gallery: &gallery,
+            input: &input(),
+            descriptions: &descriptions(),
+            clock: Arc::new(SystemClock::new()),
+            stop: &stop,
+            tell: &tell,
+        };
+        let watched = from_cameras(&cameras, &watching);
+        let ids: Vec<_> = watched.iter().map(|w| w.camera.as_str()).collect();
+        assert_eq!(ids, ["masked", "off", "plain"]);
+        for (of, left) in [(0, 0..=2), (2, 250..=255)] {
+            assert!(!watched[of].pixels.is_empty() && watched[of].fault.is_none(), "{}", ids[of]);
+            for sample in &watched[of].pixels {
+                assert_eq!(sample.len(), 64 * 64 * 3);
+                for row in sample.chunks(64 * 3).skip(9).take(46) {
+                    // The column in the middle is of both halves.
+                    assert!(row[..31 * 3].iter().all(|v| left.contains(v)), "{}: {row:?}", ids[of]);
+                    assert!(row[33 * 3..].iter().all(|v| *v >= 250), "{}: {row:?}", ids[of]);
+                }
+            }
+        }
+        let fault = watched[1].fault.as_ref().unwrap();
+        assert!(watched[1].pixels.is_empty() && fault.class == FaultClass::Refused, "{fault}");
+        let heard = heard.into_inner().unwrap();
+        assert!(heard.iter().any(|line| line == "plain: Live(320, 240)"), "{heard:?}");
+        assert_eq!(heard.iter().filter(|line| line.starts_with("off: Fault")).count(), 1, "{heard:?}");
+    }
+
+    #[test]
+    fn packets_without_a_keyframe_are_a_fault_after_their_time() {
+        let (gallery, stop, clock) = (Gallery::new(1, 1), Shutdown::new(), simulated());
+        let (cameras, input, descriptions) = (cameras(), input(), descriptions());
+        let watching = Watching {
+            gallery: &gallery,
+            input: &input,
+            descriptions: &descriptions,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            stop: &stop,
+            tell: &|_, _| (),
+        };
+        let mut watch = Watch::new(0, &cameras[0], &watching);
+        let mut link = Link::new(clock.now());
+        let packet = Packet {
+            data: vec![0, 0, 0, 1, 0x41].into(),
+            stream_pts: Some(0),
+            reference: None,
+            arrival: Mono(Duration::ZERO),
+            keyframe: false,
+            droppable: false,
+            stream: Arc::new(StreamInfo {
+                codec: Codec::H264,
+                profile: None,
+                width: 320,
+                height: 240,
+                fps: None,
+                caps: "video/x-h264".to_owned(),
+            }),
+        };
+        clock.advance(KEYFRAME_WITHIN);
+        assert!(!link.is_starved(clock.now()), "nothing came yet");
+        for second in 0..KEYFRAME_WITHIN.as_secs() {
+            watch.on_packet(&packet, &mut link).unwrap();
+            assert!(!link.is_starved(clock.now()), "{second} s");
+            clock.advance(Duration::from_secs(1));
+        }
+        assert!(link.is_starved(clock.now()) && no_keyframe().to_string().contains("GOP"));
+    }
+
+    fn simulated() -> Arc<SimulatedClock> {
+        Arc::new(SimulatedClock::new(jiff::Timestamp::UNIX_EPOCH))
+    }
+
+    #[test]
+    fn shares_are_even_and_what_one_is_short_of_the_others_give() {
+        struct Case(&'static [usize], usize, &'static [usize]);
+        for Case(held, wanted, expected) in [
+            Case(&[9, 9], 6, &[3, 3]),
+            Case(&[9, 9, 9], 7, &[3, 2, 2]),
+            Case(&[0, 9], 6, &[0, 6]),
+            Case(&[1, 9, 2], 8, &[1, 5, 2]),
+            Case(&[1, 2], 9, &[1, 2]),
+            Case(&[], 3, &[]),
+        ] {
+            assert_eq!(shares(held, wanted), expected, "{held:?} {wanted}");
+        }
+    }
+
+    #[test]
+    fn the_gallery_holds_twice_the_wanted_at_most_and_knows_how_it_stands() {
+        let gallery = Gallery::new(10, 3);
+        let held = || gallery.shelves().iter().filter_map(|s| s.spread.as_ref()).map(|s| s.kept.len()).sum();
+        for (live, at) in [0, 2].into_iter().enumerate() {
+            for _ in 0..100 {
+                gallery.offer(at, || Some(vec![0]));
+                let held: usize = held();
+                assert!(held < 20, "{held}");
+            }
+            let expected = Progress { live: live + 1, frames: 100 * (live + 1), hopeless: false };
+            assert_eq!(gallery.progress(), expected);
+        }
+        let fault = |class| Fault::new(class, "x", "y");
+        let (refused, login) = (fault(FaultClass::Refused), fault(FaultClass::Auth));
+        assert!(gallery.fail(1, &refused) && !gallery.fail(1, &refused) && gallery.fail(1, &login));
+        gallery.leave(1, refused.clone());
+        gallery.leave(0, refused.clone());
+        let cameras = cameras();
+        let given: Vec<_> = gallery.finish(&cameras).into_iter().map(|w| (w.pixels.len(), w.fault)).collect();
+        assert_eq!(given, [(5, None), (0, Some(login.clone())), (5, None)]);
+
+        let gallery = Gallery::new(10, 2);
+        assert!(!gallery.progress().hopeless, "nothing is known yet");
+        gallery.fail(0, &login);
+        gallery.fail(1, &refused);
+        assert!(!gallery.progress().hopeless, "a refused connection passes");
+        gallery.fail(1, &login);
+        assert!(gallery.progress().hopeless);
+        gallery.offer(1, || Some(vec![0]));
+        assert!(!gallery.progress().hopeless && gallery.fail(1, &login), "failing anew is news");
+    }
 }

@@ -78,6 +78,7 @@ impl Interrupt {
         if signal == SIGINT
             && let Some(stop) = state.enough.take()
         {
+            clear_line();
             note("enough; ^C again ends without a result");
             stop.request();
             return;
@@ -86,13 +87,19 @@ impl Interrupt {
             // What cannot be removed is only rubbish of ours.
             let _ = std::fs::remove_dir_all(stage);
         }
-        if std::io::stderr().is_terminal() {
-            // Over the bar that is being drawn there.
-            let _ = write!(std::io::stderr(), "\r\x1b[2K");
-        }
+        clear_line();
         say_error(if state.written { "interrupted" } else { "interrupted: nothing was written" });
         logging::flush(Duration::from_secs(1));
         // At once: libraries are at work on other threads. The lock is held, so nothing comes into its place any more.
         signal_hook::low_level::exit(i32::from(Exit::Failed as u8));
+    }
+}
+
+/// Of a terminal, where a bar is being drawn.
+fn clear_line() {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        // Where stderr is gone there is no bar.
+        let _ = write!(stderr, "\r\x1b[2K");
     }
 }
