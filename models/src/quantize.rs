@@ -170,6 +170,9 @@ pub enum QuantizeError {
         "no layer can be int8 in form {0}: the model has no convolution or matrix product with enough constant weights, or all are kept in fp32"
     )]
     NoLayer(Form),
+    /// A node to be kept in fp32 that is not there.
+    #[error("`{0}` is to stay in fp32, but no node or output has that name")]
+    Unknown(String),
     /// A value without finite numbers in all samples.
     #[error("`{0}` had no finite value in any sample; keep its node in fp32")]
     NoRange(String),
@@ -232,6 +235,12 @@ fn planned(
     let origin = simplify::simplify(runtime, fp32, input)?;
     let graph = origin.graph.clone().unwrap_or_default();
     let keep: BTreeSet<String> = options.keep_fp32.iter().cloned().collect();
+    let original = simplify::parse(fp32)?.graph.unwrap_or_default();
+    let nodes = || graph.node.iter().chain(&original.node);
+    let known = |name: &&String| nodes().any(|node| plan::name(node) == *name || node.output.contains(name));
+    if let Some(unknown) = keep.iter().find(|name| !known(name)) {
+        return Err(QuantizeError::Unknown(unknown.clone()));
+    }
     let plans: Vec<_> = options.forms.iter().map(|form| plan(&graph, *form, &keep)).collect();
     match plans.iter().position(|fates| !fates.contains(&Fate::Wrapped)) {
         Some(at) => Err(QuantizeError::NoLayer(options.forms[at])),

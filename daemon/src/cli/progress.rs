@@ -13,9 +13,9 @@ pub(super) fn bar(length: u64, what: &str) -> ProgressBar {
 }
 
 /// A bar over a length of time, in milliseconds; its prefix is what is left of it, as whoever counts it writes it.
-pub(super) fn countdown(length: Duration) -> ProgressBar {
+pub(super) fn countdown(length: Duration, what: &str, left: String) -> ProgressBar {
     let steps = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    styled(steps, "{msg} {wide_bar} {prefix} left")
+    styled(steps, "{msg} {wide_bar} {prefix} left").with_message(what.to_owned()).with_prefix(left)
 }
 
 fn styled(length: u64, template: &str) -> ProgressBar {
@@ -29,6 +29,7 @@ fn styled(length: u64, template: &str) -> ProgressBar {
 /// A sign of life for work whose length nobody can tell, or that is as long as it is.
 pub(super) fn spinner(what: &str) -> ProgressBar {
     let spinner = ProgressBar::with_draw_target(None, target())
+        .with_style(ProgressStyle::default_spinner())
         .with_message(what.to_owned())
         .with_finish(ProgressFinish::AndClear);
     spinner.enable_steady_tick(Duration::from_millis(120));

@@ -161,6 +161,7 @@ fn what_cannot_be_quantised_is_said_before_a_camera_is_watched() {
     struct Case(&'static str, &'static str, i32, &'static [&'static str]);
     let cases = [
         Case(OFF, "--keep-fp32 sums0", 1, &["no layer can be int8"]),
+        Case(OFF, "--keep-fp32 sum0", 1, &["`sum0` is to stay in fp32, but no node"]),
         Case("", "", 78, &["no camera to watch", "--frames"]),
         Case("[camera.off]\nurl = 5\n", "", 78, &["etc/vedette.toml:2"]),
     ];

@@ -245,6 +245,7 @@ fn quantized(
             Progress::Measuring(form) => (format!("{form}: measuring"), 0, 1),
         };
         if bar.0 != stage {
+            bar.1.finish_and_clear();
             bar = (stage.clone(), progress::bar(of as u64, &stage));
         }
         bar.1.set_length(of as u64);

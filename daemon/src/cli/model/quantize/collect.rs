@@ -52,8 +52,8 @@ pub(super) fn collect(
     }
     if let Some((length, cameras)) = cameras {
         let gallery = Gallery::new((arguments.count / sources).max(1), cameras.len());
-        let watch =
-            Watch { length, gallery, cameras, bar: progress::countdown(length), stop: Shutdown::new() };
+        let bar = progress::countdown(length, "connecting", shown(length));
+        let watch = Watch { length, gallery, cameras, bar, stop: Shutdown::new() };
         let watched = interrupt.enough(&watch.stop, || watch.run(input, &descriptions));
         let (found, missing) = watch.tell(watched);
         pixels.extend(found);
