@@ -203,7 +203,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     }
     let staged = interrupt.stage(|| Staged::new(runtime, &draft, &files, &folder))?;
     let bounds = Bounds { min_snr: arguments.min_snr, max_drop: arguments.max_drop };
-    let rows = compare(runtime, staged.manifest(), &pixels, &arguments.coco, bounds, &made)?;
+    let rows = compare(runtime, &interrupt, staged.manifest(), &pixels, &arguments.coco, bounds, &made)?;
     draft.forms.retain(|form| rows.iter().any(|row| row.form == form.form && row.kept()));
     for form in &mut draft.forms {
         form.card = rows.iter().find(|row| row.form == form.form).map(Row::card);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vedette_core::Shutdown;
-use vedette_models::{Draft, ImportError, Manifest, Staged};
+use vedette_models::{Draft, ImportError, Manifest, ModelError, Staged};
 
 use crate::cli::{note, say_error};
 use crate::exit::{Exit, Failure};
@@ -52,6 +52,12 @@ impl Interrupt {
         let done = work();
         self.state().enough = None;
         done
+    }
+
+    /// Opens a network: the runtime keeps a profile of it in the temporary folder meanwhile, so a signal waits.
+    pub(super) fn open<T>(&self, network: impl FnOnce() -> Result<T, ModelError>) -> Result<T, Failure> {
+        let _held = self.state();
+        network().map_err(Failure::unavailable)
     }
 
     /// A model in its folder of its own, which goes with the program. A signal waits until it is there.
