@@ -10,6 +10,7 @@ use vedette_models::{
     Card, CocoSet, Detector, DetectorOptions, Form, Manifest, Network, NetworkOptions, Runtime, evaluate,
 };
 
+use super::interrupt::Interrupt;
 use crate::cli::progress;
 use crate::exit::Failure;
 use crate::words::columns;
@@ -94,6 +95,7 @@ impl Row {
 /// Measures every form of `manifest` on the CPU provider with one thread; fp32 is the first row.
 pub(super) fn compare(
     runtime: &'static Runtime,
+    interrupt: &Interrupt,
     manifest: &Manifest,
     pixels: &[Vec<u8>],
     sets: &[CocoSet],
@@ -104,8 +106,7 @@ pub(super) fn compare(
     let mut networks = Vec::new();
     for (form, file) in manifest.forms() {
         let only = manifest.clone().only(form).map_err(Failure::failed)?;
-        let network =
-            Network::open(runtime, &only, &NetworkOptions::default()).map_err(Failure::unavailable)?;
+        let network = interrupt.open(|| Network::open(runtime, &only, &NetworkOptions::default()))?;
         let folder = manifest.path().parent().unwrap_or(std::path::Path::new("."));
         rows.push(Row {
             form,
@@ -125,7 +126,7 @@ pub(super) fn compare(
     drop(networks);
     if manifest.role() == Role::Detector && !sets.is_empty() {
         for row in &mut rows {
-            accuracy(runtime, manifest, sets, row)?;
+            accuracy(runtime, interrupt, manifest, sets, row)?;
         }
     }
     rows.sort_by_key(|row| row.form != Form::Fp32);
@@ -167,13 +168,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn accuracy(
     runtime: &'static Runtime,
+    interrupt: &Interrupt,
     manifest: &Manifest,
     sets: &[CocoSet],
     row: &mut Row,
 ) -> Result<(), Failure> {
     let only = manifest.clone().only(row.form).map_err(Failure::failed)?;
-    let mut detector =
-        Detector::open(runtime, &only, &DetectorOptions::default()).map_err(Failure::unavailable)?;
+    let mut detector = interrupt.open(|| Detector::open(runtime, &only, &DetectorOptions::default()))?;
     let bar = progress::bar(1, &format!("accuracy of {}", row.form));
     let mut step = |done: usize, of: usize| {
         bar.set_length(of as u64);
