@@ -22,13 +22,13 @@ use vedette_models::quantize::{
 };
 use vedette_models::{CocoSet, Draft, DraftForm, Form, InputSpec, Manifest, Runtime, Staged, sha256};
 
-use self::compare::{Bounds, Row, compare};
+use self::compare::{Bounds, Row, Sets, compare};
 use super::import;
 use crate::cli::{Global, note, progress, say, say_json};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::frames::{Samples, from_cameras, from_path};
 use crate::node::runtime_folders;
-use crate::words::count;
+use crate::words::{base_name, count};
 
 /// More samples gain nothing and cost memory (a 640x640 one is 1.2 MB) and time.
 const MOST_SAMPLES: usize = 500;
@@ -73,8 +73,8 @@ pub(in crate::cli) struct Arguments {
     /// An int8 form is dropped below this signal-to-noise ratio of its worst output, in dB
     #[arg(long, value_name = "DB", default_value_t = 10.0)]
     min_snr: f64,
-    /// With --coco: an int8 form is dropped where it loses more AP50 than this
-    #[arg(long, value_name = "AP", default_value_t = 0.02)]
+    /// With --coco: an int8 form is dropped where it loses more AP50 (pose models: mean OKS) than this
+    #[arg(long, value_name = "DROP", default_value_t = 0.02)]
     max_drop: f64,
     /// Labelled pictures to compare the accuracy on; may be given several times
     #[arg(long, value_name = "IMAGES_DIR:ANNOTATIONS.json")]
@@ -190,7 +190,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let folder = import::folder(global, arguments.into.as_deref());
     let staged = Staged::new(runtime, &draft, &files, &folder).map_err(Failure::failed)?;
     let bounds = Bounds { min_snr: arguments.min_snr, max_drop: arguments.max_drop };
-    let rows = compare(runtime, staged.manifest(), &samples.pixels, &arguments.coco, bounds, &made)?;
+    let frames = in_words(&samples);
+    let sets = Sets { frames: &frames, coco: &arguments.coco };
+    let rows = compare(runtime, staged.manifest(), sets, bounds, &made)?;
     draft.forms.retain(|form| rows.iter().any(|row| row.form == form.form && row.kept()));
     for form in &mut draft.forms {
         form.card = rows.iter().find(|row| row.form == form.form).map(Row::card);
@@ -226,7 +228,7 @@ fn collect(global: &Global, arguments: &Arguments, input: &InputSpec) -> Result<
         let wanted = arguments.count / sources + usize::from(at < arguments.count % sources);
         let _spinner = progress::spinner(&format!("reading {}", path.display()));
         let pixels = from_path(path, wanted, input, &descriptions).map_err(Failure::failed)?;
-        samples.sources.push((path.display().to_string(), pixels.len()));
+        samples.sources.push((base_name(path), pixels.len()));
         samples.pixels.extend(pixels);
     }
     let Some(length) = arguments.from_cameras else { return Ok(samples) };
@@ -311,6 +313,12 @@ fn quantized(
     Ok(made.map_err(Failure::failed)?.forms)
 }
 
+/// `16 frames of images, 4 frames of gate`: for the manifest, which may go to other machines.
+fn in_words(samples: &Samples) -> String {
+    let of = |(source, frames): &(String, usize)| format!("{} of {source}", count(*frames, "frame"));
+    samples.sources.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
 /// A form as the manifest lists it.
 fn described(model: &str, form: &QuantizedForm, samples: &Samples, stored: WeightStorage) -> DraftForm {
     let int8 = form.layers.iter().filter(|layer| !layer.fp32).count();
@@ -347,5 +355,12 @@ mod tests {
         assert_eq!("percentile=99.99".parse::<Range>().map(|r| r.0), Ok(RangeMethod::Percentile(99.99)));
         assert!("percentile=12".parse::<Range>().is_err() && "best".parse::<Range>().is_err());
         assert!(samples("0").is_err() && samples("501").is_err() && samples("500") == Ok(500));
+    }
+
+    #[test]
+    fn sources_are_told_with_their_numbers() {
+        let sources = vec![("images".to_owned(), 16), ("gate".to_owned(), 1)];
+        let samples = Samples { pixels: Vec::new(), sources };
+        assert_eq!(in_words(&samples), "16 frames of images, 1 frame of gate");
     }
 }
