@@ -38,7 +38,8 @@ pub(super) fn simplify(
             .with_optimized_model_path(&path)?
             .commit_from_memory(bytes)
     };
-    session(&model.encode_to_vec()).map_err(|e| QuantizeError::Session(reason(e)))?;
+    let bytes = model.encode_to_vec();
+    runtime.first_session(|| session(&bytes)).map_err(|e| QuantizeError::Session(reason(e)))?;
     let bytes = std::fs::read(&path).map_err(|e| QuantizeError::Session(reason(e)))?;
     let mut model = parse(&bytes)?;
     let graph = model.graph.get_or_insert_default();

@@ -20,8 +20,8 @@ use vedette_models::quantize::{
 };
 use vedette_models::{CocoSet, Draft, DraftForm, Form, InputSpec, Manifest, Runtime, Staged, sha256};
 
-use self::collect::collect;
-use self::compare::{Bounds, Row, compare};
+use self::collect::{Samples, collect};
+use self::compare::{Bounds, Row, Sets, compare};
 use self::interrupt::Interrupt;
 use super::import;
 use crate::cli::{Global, note, progress, say, say_json};
@@ -72,8 +72,8 @@ pub(in crate::cli) struct Arguments {
     /// An int8 form is dropped below this signal-to-noise ratio of its worst output, in dB
     #[arg(long, value_name = "DB", default_value_t = 10.0)]
     min_snr: f64,
-    /// With --coco: an int8 form is dropped where it loses more AP50 than this
-    #[arg(long, value_name = "AP", default_value_t = 0.02)]
+    /// With --coco: an int8 form is dropped where it loses more AP50 (pose models: mean OKS) than this
+    #[arg(long, value_name = "DROP", default_value_t = 0.02)]
     max_drop: f64,
     /// Labelled pictures to compare the accuracy on; may be given several times
     #[arg(long, value_name = "IMAGES_DIR:ANNOTATIONS.json")]
@@ -188,11 +188,11 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     import::check_place(&folder, files.chain([format!("{}.toml", draft.name)]), arguments.force)?;
     check_network(runtime, &fp32, &draft.input, &options).map_err(Failure::failed)?;
     let interrupt = Interrupt::listen()?;
-    let pixels = collect(global, arguments, &draft.input, &interrupt)?;
-    let made = quantized(runtime, &options, &draft.input, &fp32, &pixels)?;
+    let samples = collect(global, arguments, &draft.input, &interrupt)?;
+    let made = quantized(runtime, &options, &draft.input, &fp32, &samples.pixels)?;
     for form in &made {
         draft.forms.retain(|old| old.form != form.form);
-        draft.forms.push(described(&draft.name, form, pixels.len(), arguments.weights));
+        draft.forms.push(described(&draft.name, form, samples.pixels.len(), arguments.weights));
     }
     let mut files: Vec<(String, Vec<u8>)> =
         made.iter().map(|form| (file_name(&draft.name, form.form), form.bytes.clone())).collect();
@@ -203,7 +203,9 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     }
     let staged = interrupt.stage(|| Staged::new(runtime, &draft, &files, &folder))?;
     let bounds = Bounds { min_snr: arguments.min_snr, max_drop: arguments.max_drop };
-    let rows = compare(runtime, &interrupt, staged.manifest(), &pixels, &arguments.coco, bounds, &made)?;
+    let frames = in_words(&samples);
+    let sets = Sets { frames: &frames, coco: &arguments.coco };
+    let rows = compare(runtime, &interrupt, staged.manifest(), sets, bounds, &made)?;
     draft.forms.retain(|form| rows.iter().any(|row| row.form == form.form && row.kept()));
     for form in &mut draft.forms {
         form.card = rows.iter().find(|row| row.form == form.form).map(Row::card);
@@ -255,6 +257,12 @@ fn quantized(
     Ok(made.map_err(Failure::failed)?.forms)
 }
 
+/// `16 frames of images, 4 frames of gate`: for the manifest, which may go to other machines.
+fn in_words(samples: &Samples) -> String {
+    let of = |(source, frames): &(String, usize)| format!("{} of {source}", count(*frames, "frame"));
+    samples.sources.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
 /// A form as the manifest lists it.
 fn described(model: &str, form: &QuantizedForm, samples: usize, stored: WeightStorage) -> DraftForm {
     let int8 = form.layers.iter().filter(|layer| !layer.fp32).count();
@@ -290,5 +298,12 @@ mod tests {
         assert_eq!("percentile=99.99".parse::<Range>().map(|r| r.0), Ok(RangeMethod::Percentile(99.99)));
         assert!("percentile=12".parse::<Range>().is_err() && "best".parse::<Range>().is_err());
         assert!(samples("0").is_err() && samples("501").is_err() && samples("500") == Ok(500));
+    }
+
+    #[test]
+    fn sources_are_told_with_their_numbers() {
+        let sources = vec![("images".to_owned(), 16), ("gate".to_owned(), 1)];
+        let samples = Samples { pixels: Vec::new(), sources };
+        assert_eq!(in_words(&samples), "16 frames of images, 1 frame of gate");
     }
 }

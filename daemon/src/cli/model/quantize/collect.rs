@@ -17,7 +17,7 @@ use crate::cli::{Global, note, progress};
 use crate::config;
 use crate::exit::Failure;
 use crate::frames::{Gallery, News, Progress, Watched, Watching, from_cameras, from_path};
-use crate::words::count;
+use crate::words::{base_name, count};
 
 /// Where no camera has given a frame for so long, none will: connecting and waiting for a keyframe have 45 s.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,13 +26,31 @@ const TICK: Duration = Duration::from_millis(500);
 
 type Pixels = Vec<Vec<u8>>;
 
-/// Samples of all sources, in memory: `[height, width, 3]` bytes each, letterboxed, in the model's colours.
+/// Samples of all sources, in memory.
+#[derive(Default)]
+pub(super) struct Samples {
+    /// `[height, width, 3]` bytes each, fitted to the input, in the model's colours.
+    pub(super) pixels: Pixels,
+    /// How many came from where: folders and files by their last name, cameras by theirs.
+    pub(super) sources: Vec<(String, usize)>,
+}
+
+impl Samples {
+    fn add(&mut self, source: String, pixels: Pixels) {
+        if !pixels.is_empty() {
+            self.sources.push((source, pixels.len()));
+            self.pixels.extend(pixels);
+        }
+    }
+}
+
+/// Asks all sources.
 pub(super) fn collect(
     global: &Global,
     arguments: &Arguments,
     input: &InputSpec,
     interrupt: &Interrupt,
-) -> Result<Pixels, Failure> {
+) -> Result<Samples, Failure> {
     let share = global.share()?;
     vedette_ingest::init().map_err(Failure::unavailable)?;
     let descriptions = Descriptions::load(&[share.descriptions()]).map_err(Failure::failed)?;
@@ -40,7 +58,7 @@ pub(super) fn collect(
         Some(length) => Some((length, cameras(global)?)),
         None => None,
     };
-    let mut pixels = Pixels::new();
+    let mut samples = Samples::default();
     let sources = arguments.frames.len() + usize::from(cameras.is_some());
     for (at, path) in arguments.frames.iter().enumerate() {
         let wanted = arguments.count / sources + usize::from(at < arguments.count % sources);
@@ -48,16 +66,15 @@ pub(super) fn collect(
         let found = from_path(path, wanted, input, &descriptions).map_err(Failure::failed)?;
         drop(spinner);
         note(format!("{}: {}", path.display(), count(found.len(), "frame")));
-        pixels.extend(found);
+        samples.add(base_name(path), found);
     }
     if let Some((length, cameras)) = cameras {
         let gallery = Gallery::new((arguments.count / sources).max(1), cameras.len());
         let bar = progress::countdown(length, "connecting", shown(length));
         let watch = Watch { length, gallery, cameras, bar, stop: Shutdown::new() };
         let watched = interrupt.enough(&watch.stop, || watch.run(input, &descriptions));
-        let (found, missing) = watch.tell(watched);
-        pixels.extend(found);
-        if pixels.is_empty() {
+        let missing = watch.tell(watched, &mut samples);
+        if samples.pixels.is_empty() {
             return Err(Failure::failed(format!(
                 "no camera gave a frame: there is nothing to calibrate with\n{}",
                 missing.join("\n")
@@ -65,7 +82,7 @@ pub(super) fn collect(
         }
         missing.iter().for_each(note);
     }
-    match pixels.len() {
+    match samples.pixels.len() {
         0 => Err(Failure::failed("no frame came from any source: there is nothing to calibrate with")),
         few if few < arguments.count => {
             note(format!(
@@ -73,9 +90,9 @@ pub(super) fn collect(
                 count(few, "frame"),
                 arguments.count
             ));
-            Ok(pixels)
+            Ok(samples)
         }
-        _ => Ok(pixels),
+        _ => Ok(samples),
     }
 }
 
@@ -144,17 +161,17 @@ impl Watch {
         self.bar.set_message(message);
     }
 
-    /// Says what each camera gave. All samples, and a line for each camera that gave none.
-    fn tell(&self, watched: Vec<Watched>) -> (Pixels, Vec<String>) {
-        let (mut pixels, mut missing) = (Pixels::new(), Vec::new());
+    /// Says what each camera gave, and keeps it. A line for each camera that gave nothing.
+    fn tell(&self, watched: Vec<Watched>, samples: &mut Samples) -> Vec<String> {
+        let mut missing = Vec::new();
         for Watched { camera, pixels: found, fault } in watched {
             match fault {
                 Some(fault) if found.is_empty() => missing.push(format!("{camera}: no frames; {fault}")),
                 _ => note(format!("{camera}: {}", count(found.len(), "frame"))),
             }
-            pixels.extend(found);
+            samples.add(camera.to_string(), found);
         }
-        (pixels, missing)
+        missing
     }
 }
 
