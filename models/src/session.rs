@@ -137,7 +137,8 @@ fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
 }
 
 /// A form's bytes, their structure checked: some damage makes ONNX Runtime end the process or take all memory instead
-/// of answering. Milliseconds.
+/// of answering. The check is 5 ms of CPU for the largest shipped file (4.0 MB, Xeon), of 37 for opening it, and 14 ms
+/// for 15 MB of fp32; about half of that once the process has the memory.
 fn checked(manifest: &Manifest, file: &FormFile) -> Result<Vec<u8>, ModelError> {
     let bytes = manifest.bytes(file)?;
     check::read(&bytes, &file.file)
