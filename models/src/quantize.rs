@@ -9,6 +9,7 @@ mod calibrate;
 mod measure;
 mod plan;
 mod range;
+pub(crate) mod rectifier;
 mod runner;
 mod simplify;
 mod stem;

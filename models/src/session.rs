@@ -12,7 +12,7 @@ use crate::network::ModelError;
 use crate::onnx::check;
 use crate::profile::Registration;
 use crate::provider::{Form, Provider, Settings};
-use crate::quantize::storage;
+use crate::quantize::{rectifier, storage};
 use crate::runtime::Runtime;
 use crate::tensorrt::{Build, Engines, TensorRtOptions};
 
@@ -265,7 +265,11 @@ fn build(
         Ok(builder)
     };
     let mut builder = settle(builder).map_err(|e| one_line(&e))?;
-    let bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
+    let mut bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
+    // The CPU provider fuses better as it was; TensorRT fuses the ReLU itself, and wants both nodes round it.
+    if registered.contains(&Provider::Xnnpack) && !registered.contains(&Provider::TensorRt) {
+        bytes = rectifier::on_integers(bytes);
+    }
     let session =
         wish.runtime.first_session(|| builder.commit_from_memory(&bytes)).map_err(|e| one_line(&e))?;
     Ok((session, registered))

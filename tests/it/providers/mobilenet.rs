@@ -89,7 +89,7 @@ fn mobilenet_v2_becomes_int8_in_both_forms_and_int4_weights_halve_it() {
     let user = User::new();
     let quantize = |weights: &str| {
         let words = format!(
-            "model quantize --json --model mobilenet_v2 --name {weights} --frames garden --weights {weights} --min-snr 5"
+            "model quantize --json --model mobilenet_v2 --name {weights} --frames garden --weights {weights} --min-snr 5 --range minmax"
         );
         user.vedette(&words).run()
     };
@@ -139,4 +139,8 @@ fn xnnpack_runs_the_convolutions_of_mobilenet_v2_in_int8() {
     println!("{}", told("MobileNetV2 96", &found));
     let share = share_of(&found["report"], "xnnpack");
     assert!(share >= 0.9, "{found}");
+    // What is left to the CPU provider: a node for each of the 35 ReLUs, 10 additions, the classifier, the seams.
+    let shares = found["report"]["shares"].as_array().expect("shares");
+    let left = shares.iter().find(|s| s["provider"] == "cpu").and_then(|s| s["nodes"].as_u64());
+    assert!(left.is_some_and(|nodes| nodes < 70), "{found}");
 }
