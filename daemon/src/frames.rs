@@ -1,28 +1,19 @@
-//! Sample pictures for calibration: out of folders, videos and the live cameras of a configuration.
+//! Sample pictures for calibration: out of folders, videos and, in `cameras`, the live cameras of a configuration.
 //!
 //! Owns: which frames are taken, and their way into letterboxed pixels. Does not know: what they are good for, the
-//! command line. Pixels are kept in memory only, privacy masks are painted before anything else sees a frame, and no
-//! more than twice the number wanted is ever held.
+//! command line. Pixels are kept in memory only, and no more than about twice the number wanted is ever held.
+
+mod cameras;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
-use vedette_core::{Clock, Frame, Shutdown, View};
-use vedette_ingest::{
-    Backoff, Decoder, Descriptions, Fault, FaultClass, FileReader, Item, Masks, Packet, Receiver, TimeLine,
-    Watchdog, open_decoder,
-};
+use vedette_core::{Frame, View};
+use vedette_ingest::{Descriptions, Fault, FileReader, Masks};
 use vedette_models::{EvalError, InputSpec, Preprocessor, read_picture};
 
-use crate::camera::source;
-use crate::config::Camera;
 use crate::pacer::Pacer;
-use crate::random::Random;
 
-/// How often a camera's thread looks whether it shall stop.
-const TICK: Duration = Duration::from_millis(200);
+pub use self::cameras::{Gallery, News, Progress, Watched, Watching, from_cameras};
 
 /// Why there are no samples.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +35,6 @@ pub enum FramesError {
     /// A video that is none.
     #[error(transparent)]
     Video(#[from] Fault),
-}
-
-/// Where samples came from, and the samples: `[height, width, 3]` bytes each, letterboxed, in the model's colours.
-#[derive(Debug, Default)]
-pub struct Samples {
-    /// The samples.
-    pub pixels: Vec<Vec<u8>>,
-    /// Each source and how many it gave.
-    pub sources: Vec<(String, usize)>,
 }
 
 /// As many of a stream as wanted, evenly over its length, which nobody knows before.
@@ -79,7 +61,17 @@ impl<T> Spread<T> {
             return;
         }
         self.seen += 1;
-        if self.kept.len() >= 2 * self.wanted.max(1) {
+        self.thin();
+    }
+
+    /// From now on no more than so many are wanted; a number above the present one changes nothing.
+    pub fn lower(&mut self, wanted: usize) {
+        self.wanted = self.wanted.min(wanted);
+        self.thin();
+    }
+
+    fn thin(&mut self) {
+        while self.kept.len() >= 2 * self.wanted.max(1) {
             let mut at = 0;
             self.kept.retain(|_| {
                 at += 1;
@@ -175,128 +167,6 @@ fn pictures(folder: &Path) -> Result<Vec<PathBuf>, FramesError> {
     if found.is_empty() { Err(FramesError::NoPictures(shown)) } else { Ok(found) }
 }
 
-/// Watches `cameras` until `stop`, all at once, at their rates of analysis; each gives an even share of `wanted`,
-/// spread over the time. A camera that fails is tried again as in service, and `tell` hears why.
-pub fn from_cameras(
-    cameras: &[Arc<Camera>],
-    wanted: usize,
-    input: &InputSpec,
-    descriptions: &Descriptions,
-    clock: &Arc<dyn Clock>,
-    stop: &Shutdown,
-    tell: &(dyn Fn(&str) + Sync),
-) -> Samples {
-    let share = |at: usize| wanted / cameras.len() + usize::from(at < wanted % cameras.len());
-    let mut samples = Samples::default();
-    std::thread::scope(|scope| {
-        let watch = |(at, camera): (usize, &Arc<Camera>)| {
-            let camera = Arc::clone(camera);
-            let watch = Watch {
-                masks: Masks::new(camera.masks.values().cloned().collect()),
-                descriptions,
-                clock,
-                stop,
-                lens: Lens::new(input),
-                spread: Spread::new(share(at)),
-                pacer: Pacer::new(camera.fps),
-                line: TimeLine::new(),
-                backoff: Backoff::default(),
-                camera,
-            };
-            scope.spawn(move || watch.run(tell))
-        };
-        let threads: Vec<_> = cameras.iter().enumerate().map(watch).collect();
-        for (camera, thread) in cameras.iter().zip(threads) {
-            // A panic of one camera costs its samples only.
-            let pixels = thread.join().unwrap_or_default();
-            samples.sources.push((camera.id.to_string(), pixels.len()));
-            samples.pixels.extend(pixels);
-        }
-    });
-    samples
-}
-
-/// One camera being watched.
-struct Watch<'a> {
-    camera: Arc<Camera>,
-    masks: Masks,
-    descriptions: &'a Descriptions,
-    clock: &'a Arc<dyn Clock>,
-    stop: &'a Shutdown,
-    lens: Lens,
-    spread: Spread<Vec<u8>>,
-    pacer: Pacer,
-    line: TimeLine,
-    backoff: Backoff,
-}
-
-impl Watch<'_> {
-    fn run(mut self, tell: &dyn Fn(&str)) -> Vec<Vec<u8>> {
-        let mut random = Random::from_system();
-        while !self.stop.is_requested() {
-            let Err(fault) = self.connect() else { break };
-            tell(&format!("{}: {fault}", self.camera.id));
-            let wait = self.backoff.failed(fault.class, random.unit());
-            self.clock.pause(wait, self.stop);
-            self.line.reconnected();
-        }
-        self.spread.finish()
-    }
-
-    /// One connection; `Ok` when asked to stop.
-    fn connect(&mut self) -> Result<(), Fault> {
-        let receiver = Receiver::open(&source(&self.camera), self.descriptions, Arc::clone(self.clock))?;
-        let end = self.follow(&receiver);
-        receiver.close();
-        end
-    }
-
-    fn follow(&mut self, receiver: &Receiver) -> Result<(), Fault> {
-        let mut decoder: Option<Box<dyn Decoder>> = None;
-        let mut watchdog = Watchdog::new(self.clock.now());
-        while !self.stop.is_requested() {
-            match receiver.items().recv_timeout(TICK) {
-                Ok(Item::Packet(packet)) => self.on_packet(&packet, &mut decoder, &mut watchdog)?,
-                Ok(Item::Fault(fault)) => return Err(fault),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(receiver.fault(FaultClass::Ended)),
-            }
-            if let Some(class) = watchdog.check(self.clock.now()) {
-                return Err(receiver.fault(class));
-            }
-        }
-        Ok(())
-    }
-
-    fn on_packet(
-        &mut self,
-        packet: &Packet,
-        decoder: &mut Option<Box<dyn Decoder>>,
-        watchdog: &mut Watchdog,
-    ) -> Result<(), Fault> {
-        let now = self.clock.now();
-        watchdog.packet(now, packet.keyframe);
-        let moment = self.line.place(packet, self.clock.wall(), true).moment;
-        let decoder = match decoder {
-            Some(decoder) => decoder,
-            None if packet.keyframe => {
-                decoder.insert(open_decoder(self.descriptions, &packet.stream, &self.masks)?)
-            }
-            None => return Ok(()),
-        };
-        decoder.push(packet, moment)?;
-        watchdog.pushed(now);
-        while let Ok(frame) = decoder.frames().try_recv() {
-            watchdog.frame();
-            self.backoff.frame(now);
-            if self.pacer.take(frame.moment().pts) {
-                self.spread.offer(|| self.lens.take(&frame));
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,12 +174,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_spread_is_even_bounded_and_complete(wanted in 1usize..20, length in 0usize..500) {
-            let mut spread = Spread::new(wanted);
+        fn a_spread_is_even_bounded_and_complete(
+            more in 0usize..20, lowered in 0usize..500, wanted in 1usize..20, length in 0usize..500,
+        ) {
+            let mut spread = Spread::new(wanted + more);
             for at in 0..length {
+                if at >= lowered {
+                    spread.lower(wanted);
+                }
                 spread.offer(|| Some(at));
-                prop_assert!(spread.kept.len() < 2 * wanted);
+                prop_assert!(spread.kept.len() < 2 * spread.wanted);
             }
+            spread.lower(wanted);
             let taken = spread.finish();
             prop_assert_eq!(taken.len(), wanted.min(length));
             prop_assert!(taken.windows(2).all(|w| w[0] < w[1]));

@@ -209,10 +209,12 @@ fn model_name(file: &str, asked: &str) -> Result<String, ImportError> {
 }
 
 fn open(runtime: &'static Runtime, file: &str, bytes: &[u8]) -> Result<Session, ImportError> {
-    let opened = Session::builder(runtime.environment())
-        .and_then(|builder| Ok(builder.with_intra_threads(1)?))
-        .and_then(|mut builder| builder.commit_from_memory(bytes));
-    opened.map_err(|e| ImportError::Load {
+    let open = || {
+        Session::builder(runtime.environment())
+            .and_then(|builder| Ok(builder.with_intra_threads(1)?))
+            .and_then(|mut builder| builder.commit_from_memory(bytes))
+    };
+    runtime.first_session(open).map_err(|e| ImportError::Load {
         file: file.to_owned(),
         reason: e.to_string().trim().replace('\n', " "),
     })

@@ -9,6 +9,7 @@ mod calibrate;
 mod measure;
 mod plan;
 mod range;
+pub(crate) mod rectifier;
 mod runner;
 mod simplify;
 mod stem;
@@ -170,6 +171,9 @@ pub enum QuantizeError {
         "no layer can be int8 in form {0}: the model has no convolution or matrix product with enough constant weights, or all are kept in fp32"
     )]
     NoLayer(Form),
+    /// A node to be kept in fp32 that is not there.
+    #[error("`{0}` is to stay in fp32, but no node or output has that name")]
+    Unknown(String),
     /// A value without finite numbers in all samples.
     #[error("`{0}` had no finite value in any sample; keep its node in fp32")]
     NoRange(String),
@@ -195,14 +199,10 @@ pub fn quantize(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Quantized, QuantizeError> {
     check(input, pixels, options)?;
-    let origin = simplify::simplify(runtime, fp32, input)?;
+    let (origin, plans) = planned(runtime, fp32, input, options)?;
     let graph = origin.graph.clone().unwrap_or_default();
     let (calibration, held_out) = split(pixels);
     let keep: BTreeSet<String> = options.keep_fp32.iter().cloned().collect();
-    let plans: Vec<_> = options.forms.iter().map(|form| plan(&graph, *form, &keep)).collect();
-    if let Some(at) = plans.iter().position(|fates| !fates.contains(&Fate::Wrapped)) {
-        return Err(QuantizeError::NoLayer(options.forms[at]));
-    }
     let values = activations(&graph, &plans);
     let seen = calibrate::calibrate(runtime, &origin, input, &calibration, &values, progress)?;
     let reference = Reference::new(runtime, &origin, input, held_out)?;
@@ -210,6 +210,43 @@ pub fn quantize(
     let work = Work { reference: &reference, graph: &graph, seen: &seen, input, options };
     let forms = options.forms.iter().map(|form| work.form(*form, &keep, progress));
     Ok(Quantized { forms: forms.collect::<Result<_, _>>()? })
+}
+
+/// Whether [`quantize`] would take this network: for those who gather samples for a long time first.
+///
+/// # Errors
+/// As [`quantize`], but for what lies in the samples.
+pub fn check_network(
+    runtime: &'static Runtime,
+    fp32: &[u8],
+    input: &InputSpec,
+    options: &QuantizeOptions,
+) -> Result<(), QuantizeError> {
+    described(input)?;
+    planned(runtime, fp32, input, options).map(drop)
+}
+
+/// The simplified model, and for each form what becomes of each node.
+fn planned(
+    runtime: &'static Runtime,
+    fp32: &[u8],
+    input: &InputSpec,
+    options: &QuantizeOptions,
+) -> Result<(ModelProto, Vec<Vec<Fate>>), QuantizeError> {
+    let origin = simplify::simplify(runtime, fp32, input)?;
+    let graph = origin.graph.clone().unwrap_or_default();
+    let keep: BTreeSet<String> = options.keep_fp32.iter().cloned().collect();
+    let original = simplify::parse(fp32)?.graph.unwrap_or_default();
+    let nodes = || graph.node.iter().chain(&original.node);
+    let known = |name: &&String| nodes().any(|node| plan::name(node) == *name || node.output.contains(name));
+    if let Some(unknown) = keep.iter().find(|name| !known(name)) {
+        return Err(QuantizeError::Unknown(unknown.clone()));
+    }
+    let plans: Vec<_> = options.forms.iter().map(|form| plan(&graph, *form, &keep)).collect();
+    match plans.iter().position(|fates| !fates.contains(&Fate::Wrapped)) {
+        Some(at) => Err(QuantizeError::NoLayer(options.forms[at])),
+        None => Ok((origin, plans)),
+    }
 }
 
 fn check(input: &InputSpec, pixels: &[Vec<u8>], options: &QuantizeOptions) -> Result<(), QuantizeError> {

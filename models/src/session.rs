@@ -12,7 +12,7 @@ use crate::network::ModelError;
 use crate::onnx::check;
 use crate::profile::Registration;
 use crate::provider::{Form, Provider, Settings};
-use crate::quantize::storage;
+use crate::quantize::{rectifier, storage};
 use crate::runtime::Runtime;
 use crate::tensorrt::{Build, Engines, TensorRtOptions};
 
@@ -137,7 +137,8 @@ fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
 }
 
 /// A form's bytes, their structure checked: some damage makes ONNX Runtime end the process or take all memory instead
-/// of answering. Milliseconds.
+/// of answering. The check is 5 ms of CPU for the largest shipped file (4.0 MB, Xeon), of 37 for opening it, and 14 ms
+/// for 15 MB of fp32; about half of that once the process has the memory.
 fn checked(manifest: &Manifest, file: &FormFile) -> Result<Vec<u8>, ModelError> {
     let bytes = manifest.bytes(file)?;
     check::read(&bytes, &file.file)
@@ -264,7 +265,11 @@ fn build(
         Ok(builder)
     };
     let mut builder = settle(builder).map_err(|e| one_line(&e))?;
-    let bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
+    let mut bytes = storage::expand_bytes(bytes).map_err(|error| error.to_string())?;
+    // The CPU provider fuses better as it was; TensorRT fuses the ReLU itself, and wants both nodes round it.
+    if registered.contains(&Provider::Xnnpack) && !registered.contains(&Provider::TensorRt) {
+        bytes = rectifier::on_integers(bytes);
+    }
     let session =
         wish.runtime.first_session(|| builder.commit_from_memory(&bytes)).map_err(|e| one_line(&e))?;
     Ok((session, registered))

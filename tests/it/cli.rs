@@ -4,6 +4,7 @@
 mod cameras;
 mod configuration;
 mod machine;
+mod quantize;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

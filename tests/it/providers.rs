@@ -1,6 +1,8 @@
 //! Providers other than ONNX Runtime's own. TensorRT: what is said where there is none. XNNPACK: run for real, from the library that
 //! Debian 13 ships, by that distribution's own loader (`./dev` fetches both; `VEDETTE_XNNPACK` names the folder).
 
+mod mobilenet;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -47,12 +49,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What `model` costs under XNNPACK in its S8S8 form, beside fp32 on the CPU provider.
-fn measured(debian: &Debian13, model: &str) -> Value {
+/// What `model` of the folder `models` costs under XNNPACK in its S8S8 form, beside fp32 on the CPU provider.
+fn measured(debian: &Debian13, models: &Path, model: &str) -> Value {
     let program = binary::beside_this("provider-cost").unwrap_or_else(|e| panic!("{e}"));
-    let (library, models) = (debian.folder.clone(), root().join("models"));
     let arguments: [&OsStr; 6] = [
-        library.as_ref(),
+        debian.folder.as_ref(),
         models.as_ref(),
         model.as_ref(),
         "xnnpack".as_ref(),
@@ -63,6 +64,23 @@ fn measured(debian: &Debian13, model: &str) -> Value {
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     assert_quiet(&stderr);
     serde_json::from_slice(&stdout).expect("provider-cost should print JSON")
+}
+
+/// CPU milliseconds of what was measured and of what stood beside it.
+fn costs(found: &Value) -> (f64, f64) {
+    let figure = |key: &str| found[key].as_f64().expect("a number");
+    (figure("cpu_ms"), figure("base_cpu_ms"))
+}
+
+/// `measured` in words.
+fn told(what: &str, found: &Value) -> String {
+    let (own, base) = costs(found);
+    format!(
+        "{what}, S8S8: {:.1} % of the multiplying nodes under XNNPACK; {own:.2} ms, fp32 on the CPU provider {base:.2} \
+         ms: {:.3} x",
+        100.0 * share_of(&found["report"], "xnnpack"),
+        own / base
+    )
 }
 
 /// Debian's build registers its schemas twice and says so 567 times.
@@ -78,15 +96,10 @@ fn xnnpack_runs_nanodet_in_int8_and_it_pays() {
         skipped("the fp32 file is in VEDETTE_DATA, which is not set");
         return;
     }
-    let found = measured(&debian, "nanodet-g-416");
-    let (own, base) = (found["cpu_ms"].as_f64().unwrap(), found["base_cpu_ms"].as_f64().unwrap());
+    let found = measured(&debian, &root().join("models"), "nanodet-g-416");
+    let (own, base) = costs(&found);
     let share = share_of(&found["report"], "xnnpack");
-    println!(
-        "NanoDet-g 416, S8S8: {:.1} % of the multiplying nodes under XNNPACK; {own:.2} ms, fp32 on the CPU provider \
-         {base:.2} ms: {:.3} x",
-        100.0 * share,
-        own / base
-    );
+    println!("{}", told("NanoDet-g 416", &found));
     assert!(share >= 0.9, "{found}");
     assert!(own <= 0.7 * base, "{own:.2} ms against {base:.2} ms: {found}");
 }

@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A binary that has not been built.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} is not beside {of}; build it with `cargo build --workspace`", of = .of.display())]
+#[error("{name} is not beside {of}; build it with `cargo build --workspace --bins --examples`", of = .of.display())]
 pub struct NotBuilt {
     /// Which.
     pub name: &'static str,

@@ -21,7 +21,7 @@ const RING_SPAN: Duration = Duration::from_secs(10);
 const RING_BYTES: usize = 32 << 20;
 
 /// A stream that gives no keyframe for so long is opened anew, upon which most cameras send one.
-const KEYFRAME_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const KEYFRAME_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a connection ended.
 pub(super) enum Ending {

@@ -275,6 +275,7 @@ fn wrong_samples_and_inputs_are_told() {
     assert!(tried(&int8, &pictures(), &[]).contains("is quantised already"));
     let scaled = InputSpec { mean: [1.0; 3], ..input() };
     assert!(tried(&scaled, &pictures(), &[]).contains("mean and std are for inputs of type f32"));
+    assert!(tried(&input(), &pictures(), &["frist"]).contains("`frist` is to stay in fp32"));
     let all = ["first", "left", "right", "deep", "last"];
     assert!(tried(&input(), &pictures(), &all).contains("no layer can be int8"));
 }

@@ -44,7 +44,7 @@ pub(super) fn run(
             .commit_from_memory(&bytes)
     };
     let failed = |e: ort::Error| QuantizeError::Session(reason(e));
-    let mut session = open().map_err(failed)?;
+    let mut session = runtime.first_session(open).map_err(failed)?;
     // Outlives the outputs: one that is the input itself shares its memory.
     let mut tensor = InputTensor::new(input).map_err(failed)?;
     for (sample, pixels) in samples.iter().enumerate() {

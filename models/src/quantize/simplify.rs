@@ -3,9 +3,13 @@
 //!
 //! Owns: what is refused. Does not know: int8.
 
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use prost::Message;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{QuantizeError, reason};
 use crate::manifest::InputSpec;
@@ -22,8 +26,10 @@ pub(super) fn simplify(
 ) -> Result<ModelProto, QuantizeError> {
     let mut model = parse(fp32)?;
     bind(model.graph.get_or_insert_default(), input)?;
-    let folder = tempfile::tempdir().map_err(|e| QuantizeError::Session(reason(e)))?;
-    let path = folder.path().join("simplified.onnx");
+    // The runtime writes to a path only: one into memory leaves nothing behind, however this ends.
+    let memory = memfd_create("simplified.onnx", MemfdFlags::CLOEXEC)
+        .map_err(|e| QuantizeError::Session(reason(e)))?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
     let session = |bytes: &[u8]| -> ort::Result<Session> {
         // Level 1 stays within the standard's operators; the ones above make nodes that only this provider has.
         Session::builder(runtime.environment())?
@@ -32,7 +38,8 @@ pub(super) fn simplify(
             .with_optimized_model_path(&path)?
             .commit_from_memory(bytes)
     };
-    session(&model.encode_to_vec()).map_err(|e| QuantizeError::Session(reason(e)))?;
+    let bytes = model.encode_to_vec();
+    runtime.first_session(|| session(&bytes)).map_err(|e| QuantizeError::Session(reason(e)))?;
     let bytes = std::fs::read(&path).map_err(|e| QuantizeError::Session(reason(e)))?;
     let mut model = parse(&bytes)?;
     let graph = model.graph.get_or_insert_default();

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
+pub(super) use self::expand::may_have_integers;
 use super::QuantizeError;
 use super::simplify::parse;
 use crate::onnx::tensor::TensorError;
@@ -164,7 +165,7 @@ pub(crate) fn store_weights(
 ///
 /// Errors: a constant whose values do not fit its shape.
 pub fn expand_bytes(bytes: &[u8]) -> Result<Cow<'_, [u8]>, QuantizeError> {
-    if !expand::may_have_stored_weights(bytes) {
+    if !may_have_integers(bytes) {
         return Ok(Cow::Borrowed(bytes));
     }
     let Ok(mut model) = ModelProto::decode(bytes) else { return Ok(Cow::Borrowed(bytes)) };
@@ -179,7 +180,7 @@ pub(super) fn expanded(model: &ModelProto) -> Result<ModelProto, QuantizeError> 
     Ok(model)
 }
 
-fn standard(node: &NodeProto) -> bool {
+pub(super) fn standard(node: &NodeProto) -> bool {
     matches!(node.domain(), "" | "ai.onnx")
 }
 
@@ -189,17 +190,17 @@ fn broken(tensor: &TensorProto) -> impl Fn(TensorError) -> QuantizeError {
 }
 
 /// Names of a graph, so that new ones are new.
-struct Names(BTreeSet<String>);
+pub(super) struct Names(BTreeSet<String>);
 
 impl Names {
-    fn of(graph: &GraphProto) -> Self {
+    pub(super) fn of(graph: &GraphProto) -> Self {
         let values = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output).chain(&n.name));
         let ends = graph.input.iter().chain(&graph.output).filter_map(|value| value.name.as_ref());
         let constants = graph.initializer.iter().filter_map(|tensor| tensor.name.as_ref());
         Self(values.chain(ends).chain(constants).cloned().collect())
     }
 
-    fn fresh(&mut self, of: &str, what: &str) -> String {
+    pub(super) fn fresh(&mut self, of: &str, what: &str) -> String {
         let mut name = format!("{of}_{what}");
         while !self.0.insert(name.clone()) {
             name.push('_');
@@ -209,7 +210,7 @@ impl Names {
 }
 
 /// Drops constants that nobody reads.
-fn drop_unread(graph: &mut GraphProto) {
+pub(super) fn drop_unread(graph: &mut GraphProto) {
     let read: BTreeSet<&str> = graph.node.iter().flat_map(|n| &n.input).map(String::as_str).collect();
     let public: BTreeSet<&str> = graph.output.iter().map(ValueInfoProto::name).collect();
     graph.initializer.retain(|t| read.contains(t.name()) || public.contains(t.name()));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
+use rustix::fs::{Access, access};
 use serde_json::json;
 use vedette_core::Class;
 use vedette_models::{
@@ -161,6 +162,19 @@ pub(super) fn check_name(global: &Global, name: &str, force: bool) -> Outcome {
         Some((_, path)) => Err(Failure::failed(ImportError::Exists(path.display().to_string()))),
         None => Ok(()),
     }
+}
+
+/// That files of these names can be put into `folder`, which need not be there yet.
+pub(super) fn check_place(folder: &Path, mut names: impl Iterator<Item = String>, force: bool) -> Outcome {
+    if let Some(there) = names.find(|name| !force && folder.join(name).exists()) {
+        let there = folder.join(there).display().to_string();
+        return Err(Failure::failed(ImportError::Exists(there)));
+    }
+    let nearest = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        let path = nearest.display().to_string();
+        Failure::failed(ImportError::Write { path, source: error.into() })
+    })
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {

@@ -2,31 +2,30 @@
 //! with what they are made from, and kept only where they are worth it.
 //!
 //! Owns: its arguments, the order collect → quantise → compare → judge → write. Does not know: how samples are taken
-//! (`frames`), how a network is quantised (`vedette_models::quantize`), how forms are compared (`compare`).
+//! (`collect`), how a network is quantised (`vedette_models::quantize`), how forms are compared (`compare`), what a
+//! signal means (`interrupt`).
 
+mod collect;
 mod compare;
+mod interrupt;
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use vedette_core::{Clock, Shutdown, SystemClock};
-use vedette_ingest::Descriptions;
 use vedette_models::quantize::{
-    Progress, QuantizeOptions, QuantizedForm, RangeMethod, WeightStorage, quantize,
+    Progress, QuantizeOptions, QuantizedForm, RangeMethod, WeightStorage, check_network, quantize,
 };
 use vedette_models::{CocoSet, Draft, DraftForm, Form, InputSpec, Manifest, Runtime, Staged, sha256};
 
-use self::compare::{Bounds, Row, compare};
+use self::collect::{Samples, collect};
+use self::compare::{Bounds, Row, Sets, compare};
+use self::interrupt::Interrupt;
 use super::import;
 use crate::cli::{Global, note, progress, say, say_json};
-use crate::exit::{Exit, Failure, Outcome};
-use crate::frames::{Samples, from_cameras, from_path};
+use crate::exit::{Failure, Outcome};
 use crate::node::runtime_folders;
 use crate::words::count;
 
@@ -46,7 +45,7 @@ pub(in crate::cli) struct Arguments {
     /// A folder of pictures, or a video; may be given several times
     #[arg(long, value_name = "DIR|VIDEO", required_unless_present = "from_cameras")]
     frames: Vec<PathBuf>,
-    /// Watch the configured cameras for so long, masks applied, nothing written; ^C ends it early
+    /// Watch the configured cameras for so long, masks applied, no frame written; ^C: that is enough
     #[arg(long, value_name = "30m", value_parser = length)]
     from_cameras: Option<Duration>,
     /// How many samples, of all sources together
@@ -73,8 +72,8 @@ pub(in crate::cli) struct Arguments {
     /// An int8 form is dropped below this signal-to-noise ratio of its worst output, in dB
     #[arg(long, value_name = "DB", default_value_t = 10.0)]
     min_snr: f64,
-    /// With --coco: an int8 form is dropped where it loses more AP50 than this
-    #[arg(long, value_name = "AP", default_value_t = 0.02)]
+    /// With --coco: an int8 form is dropped where it loses more AP50 (pose models: mean OKS) than this
+    #[arg(long, value_name = "DROP", default_value_t = 0.02)]
     max_drop: f64,
     /// Labelled pictures to compare the accuracy on; may be given several times
     #[arg(long, value_name = "IMAGES_DIR:ANNOTATIONS.json")]
@@ -135,6 +134,20 @@ fn samples(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("`{text}` is not within 1 and {MOST_SAMPLES}"))
 }
 
+impl Arguments {
+    fn options(&self) -> QuantizeOptions {
+        QuantizeOptions {
+            forms: self.forms.clone(),
+            range: self.range.0,
+            stem: !self.no_stem,
+            max_fp32_layers: self.fp32_layers,
+            target_snr_db: Some(self.min_snr),
+            keep_fp32: self.keep_fp32.clone(),
+            weights: self.weights,
+        }
+    }
+}
+
 /// The model that is quantised: its manifest so far and its fp32 file.
 struct Origin {
     draft: Draft,
@@ -168,17 +181,18 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let runtime = Runtime::load(None, &runtime_folders()).map_err(Failure::unavailable)?;
     let Origin { mut draft, fp32 } = Origin::open(global, runtime, arguments)?;
     import::check_name(global, &draft.name, arguments.force)?;
-    let samples = collect(global, arguments, &draft.input)?;
-    for (source, frames) in &samples.sources {
-        note(format!("{source}: {}", count(*frames, "frame")));
-    }
-    if samples.pixels.is_empty() {
-        return Err(Failure::failed("no frame came from any source: there is nothing to calibrate with"));
-    }
-    let made = quantized(runtime, arguments, &draft.input, &fp32, &samples)?;
+    let folder = import::folder(global, arguments.into.as_deref());
+    let options = arguments.options();
+    // What can be refused is refused before somebody waits for half an hour.
+    let files = arguments.forms.iter().chain(&[Form::Fp32]).map(|form| file_name(&draft.name, *form));
+    import::check_place(&folder, files.chain([format!("{}.toml", draft.name)]), arguments.force)?;
+    check_network(runtime, &fp32, &draft.input, &options).map_err(Failure::failed)?;
+    let interrupt = Interrupt::listen()?;
+    let samples = collect(global, arguments, &draft.input, &interrupt)?;
+    let made = quantized(runtime, &options, &draft.input, &fp32, &samples.pixels)?;
     for form in &made {
         draft.forms.retain(|old| old.form != form.form);
-        draft.forms.push(described(&draft.name, form, &samples, arguments.weights));
+        draft.forms.push(described(&draft.name, form, samples.pixels.len(), arguments.weights));
     }
     let mut files: Vec<(String, Vec<u8>)> =
         made.iter().map(|form| (file_name(&draft.name, form.form), form.bytes.clone())).collect();
@@ -187,15 +201,16 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         form.file = file_name(&draft.name, Form::Fp32);
         files.push((form.file.clone(), fp32));
     }
-    let folder = import::folder(global, arguments.into.as_deref());
-    let staged = Staged::new(runtime, &draft, &files, &folder).map_err(Failure::failed)?;
+    let staged = interrupt.stage(|| Staged::new(runtime, &draft, &files, &folder))?;
     let bounds = Bounds { min_snr: arguments.min_snr, max_drop: arguments.max_drop };
-    let rows = compare(runtime, staged.manifest(), &samples.pixels, &arguments.coco, bounds, &made)?;
+    let frames = in_words(&samples);
+    let sets = Sets { frames: &frames, coco: &arguments.coco };
+    let rows = compare(runtime, &interrupt, staged.manifest(), sets, bounds, &made)?;
     draft.forms.retain(|form| rows.iter().any(|row| row.form == form.form && row.kept()));
     for form in &mut draft.forms {
         form.card = rows.iter().find(|row| row.form == form.form).map(Row::card);
     }
-    let manifest = staged.commit(draft, arguments.force).map_err(Failure::failed)?;
+    let manifest = interrupt.commit(staged, draft, arguments.force)?;
     finish(global, arguments, &manifest, &rows)
 }
 
@@ -215,84 +230,14 @@ fn file_name(model: &str, form: Form) -> String {
     format!("{model}.{form}.onnx")
 }
 
-/// Samples of all sources, in memory.
-fn collect(global: &Global, arguments: &Arguments, input: &InputSpec) -> Result<Samples, Failure> {
-    let share = global.share()?;
-    vedette_ingest::init().map_err(Failure::unavailable)?;
-    let descriptions = Descriptions::load(&[share.descriptions()]).map_err(Failure::failed)?;
-    let mut samples = Samples::default();
-    let sources = arguments.frames.len() + usize::from(arguments.from_cameras.is_some());
-    for (at, path) in arguments.frames.iter().enumerate() {
-        let wanted = arguments.count / sources + usize::from(at < arguments.count % sources);
-        let _spinner = progress::spinner(&format!("reading {}", path.display()));
-        let pixels = from_path(path, wanted, input, &descriptions).map_err(Failure::failed)?;
-        samples.sources.push((path.display().to_string(), pixels.len()));
-        samples.pixels.extend(pixels);
-    }
-    let Some(length) = arguments.from_cameras else { return Ok(samples) };
-    let config = global.load()?;
-    if config.cameras.is_empty() {
-        return Err(Failure::config(
-            "the configuration has no camera to watch; give --frames, or --config DIR",
-        ));
-    }
-    let cameras: Vec<_> = config.cameras.values().cloned().collect();
-    let wanted = (arguments.count / sources).max(1);
-    let stop = Shutdown::new();
-    obey_signals(&stop)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let watched = std::thread::scope(|scope| {
-        scope.spawn(|| wait(&*clock, length, &stop));
-        from_cameras(&cameras, wanted, input, &descriptions, &clock, &stop, &|line| log::warn!("{line}"))
-    });
-    samples.pixels.extend(watched.pixels);
-    samples.sources.extend(watched.sources);
-    Ok(samples)
-}
-
-/// Pulls `stop` when the time is over, with a bar until then.
-fn wait(clock: &dyn Clock, length: Duration, stop: &Shutdown) {
-    let bar = progress::bar(length.as_secs(), "watching the cameras (^C: enough)");
-    let began = clock.now();
-    while clock.now().since(began) < length && !clock.pause(Duration::from_millis(500), stop) {
-        bar.set_position(clock.now().since(began).as_secs());
-    }
-    stop.request();
-}
-
-/// The first signal ends the collecting, any later one the program.
-fn obey_signals(stop: &Shutdown) -> Outcome {
-    let refused = |e: std::io::Error| Failure::failed(format!("cannot listen for signals: {e}"));
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(refused)?;
-    let stop = stop.clone();
-    let listen = move || {
-        for _ in signals.forever() {
-            if stop.is_requested() {
-                std::process::exit(i32::from(Exit::Failed as u8));
-            }
-            stop.request();
-        }
-    };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop).map_err(refused)
-}
-
 /// The int8 forms, with a bar for each stage.
 fn quantized(
     runtime: &'static Runtime,
-    arguments: &Arguments,
+    options: &QuantizeOptions,
     input: &InputSpec,
     fp32: &[u8],
-    samples: &Samples,
+    pixels: &[Vec<u8>],
 ) -> Result<Vec<QuantizedForm>, Failure> {
-    let options = QuantizeOptions {
-        forms: arguments.forms.clone(),
-        range: arguments.range.0,
-        stem: !arguments.no_stem,
-        max_fp32_layers: arguments.fp32_layers,
-        target_snr_db: Some(arguments.min_snr),
-        keep_fp32: arguments.keep_fp32.clone(),
-        weights: arguments.weights,
-    };
     let mut bar = (String::new(), progress::spinner("reading the network"));
     let mut step = |progress: Progress| {
         let (stage, done, of) = match progress {
@@ -302,23 +247,29 @@ fn quantized(
             Progress::Measuring(form) => (format!("{form}: measuring"), 0, 1),
         };
         if bar.0 != stage {
+            bar.1.finish_and_clear();
             bar = (stage.clone(), progress::bar(of as u64, &stage));
         }
         bar.1.set_length(of as u64);
         bar.1.set_position(done as u64);
     };
-    let made = quantize(runtime, fp32, input, &samples.pixels, &options, &mut step);
+    let made = quantize(runtime, fp32, input, pixels, options, &mut step);
     Ok(made.map_err(Failure::failed)?.forms)
 }
 
+/// `16 frames of images, 4 frames of gate`: for the manifest, which may go to other machines.
+fn in_words(samples: &Samples) -> String {
+    let of = |(source, frames): &(String, usize)| format!("{} of {source}", count(*frames, "frame"));
+    samples.sources.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
 /// A form as the manifest lists it.
-fn described(model: &str, form: &QuantizedForm, samples: &Samples, stored: WeightStorage) -> DraftForm {
+fn described(model: &str, form: &QuantizedForm, samples: usize, stored: WeightStorage) -> DraftForm {
     let int8 = form.layers.iter().filter(|layer| !layer.fp32).count();
-    let sources = samples.sources.iter().map(|(_, n)| n).sum::<usize>();
     let made = format!(
         "vedette model quantize: static QDQ, ranges by {:?} over {}, {int8} of {} layers int8{}",
         form.range,
-        count(sources, "frame"),
+        count(samples, "frame"),
         form.layers.len(),
         if stored == WeightStorage::Int4 { ", weights stored as int4" } else { "" }
     );
@@ -347,5 +298,12 @@ mod tests {
         assert_eq!("percentile=99.99".parse::<Range>().map(|r| r.0), Ok(RangeMethod::Percentile(99.99)));
         assert!("percentile=12".parse::<Range>().is_err() && "best".parse::<Range>().is_err());
         assert!(samples("0").is_err() && samples("501").is_err() && samples("500") == Ok(500));
+    }
+
+    #[test]
+    fn sources_are_told_with_their_numbers() {
+        let sources = vec![("images".to_owned(), 16), ("gate".to_owned(), 1)];
+        let samples = Samples { pixels: Vec::new(), sources };
+        assert_eq!(in_words(&samples), "16 frames of images, 1 frame of gate");
     }
 }

@@ -33,10 +33,10 @@ struct TensorType {
     data_type: Option<i32>,
 }
 
-/// Whether a file has constants that could be stored weights. `false` where it cannot be read.
-pub(super) fn may_have_stored_weights(bytes: &[u8]) -> bool {
-    let stored = |tensor: &TensorType| matches!(tensor.data_type(), data_type::INT4 | data_type::INT8);
-    ModelTypes::decode(bytes).is_ok_and(|m| m.graph.is_some_and(|g| g.initializer.iter().any(stored)))
+/// Whether a file has constants of int4 or int8. `false` where it cannot be read.
+pub(in crate::quantize) fn may_have_integers(bytes: &[u8]) -> bool {
+    let integers = |tensor: &TensorType| matches!(tensor.data_type(), data_type::INT4 | data_type::INT8);
+    ModelTypes::decode(bytes).is_ok_and(|m| m.graph.is_some_and(|g| g.initializer.iter().any(integers)))
 }
 
 /// Expands what can be; whether there was anything.

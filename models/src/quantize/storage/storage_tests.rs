@@ -110,7 +110,7 @@ fn a_float_network_in_each_storage() {
 }
 
 /// What the runtime makes of each constant behind a DequantizeLinear.
-fn dequantized(bytes: &[u8]) -> BTreeMap<String, Vec<u32>> {
+fn dequantized(bytes: &[u8], network: &InputSpec) -> BTreeMap<String, Vec<u32>> {
     let model = ModelProto::decode(bytes).unwrap();
     let graph = model.graph.as_ref().unwrap();
     let constant = |name: &String| graph.initializer.iter().any(|t| t.name() == name);
@@ -118,11 +118,11 @@ fn dequantized(bytes: &[u8]) -> BTreeMap<String, Vec<u32>> {
     let names: Vec<String> = nodes.map(|n| n.output[0].clone()).collect();
     let mut found = BTreeMap::new();
     if !names.is_empty() {
-        let (model, network, picture) = (with_outputs(&model, &names), input(), pictures(1));
+        let (model, picture) = (with_outputs(&model, &names), pictures(1));
         let each = |_: usize, at: usize, values: &[f32]| {
             found.insert(names[at].clone(), values.iter().map(|v| v.to_bits()).collect());
         };
-        run(runtime().unwrap(), &model, &network, &[&picture[0]], each).unwrap();
+        run(runtime().unwrap(), &model, network, &[&picture[0]], each).unwrap();
     }
     found
 }
@@ -145,7 +145,7 @@ fn what_is_expanded_is_what_the_runtime_makes_of_the_file() {
                 (0, types(&original)),
                 "{what}"
             );
-            let by_runtime = dequantized(&stored);
+            let by_runtime = dequantized(&stored, &network);
             assert_eq!(by_runtime.len(), report.layers.len());
             let graph = ModelProto::decode(&*expanded).unwrap().graph.unwrap();
             for (name, expected) in by_runtime {
@@ -198,7 +198,7 @@ fn an_int8_network_with_int4_weights() {
         );
         let nodes = |bytes: &[u8]| ModelProto::decode(bytes).unwrap().graph.unwrap().node;
         assert!(nodes(&int4) == nodes(&expanded));
-        assert!(dequantized(&int4) == dequantized(&expanded), "the same values");
+        assert!(dequantized(&int4, &feed) == dequantized(&expanded, &feed), "the same values");
         assert!(
             matches!(expand_bytes(&expanded).unwrap(), Cow::Borrowed(_)),
             "a second time changes nothing"
@@ -216,6 +216,70 @@ fn an_int8_network_with_int4_weights() {
         eprintln!("{form}: int4 {} bytes, {:.1} dB, between pictures {:.1} dB", int4.len(), db4.0, db4.1);
         assert!(ratio <= 0.6, "{form}: {ratio}");
         assert!(db8.0 > db4.0 && db4.0 > 3.0, "{form}: {db8:?} {db4:?}");
+    }
+}
+
+/// The small network as exporters write one: pixels come in as they are, the graph casts, normalises and transposes.
+fn of_raw_pixels() -> (Vec<u8>, InputSpec) {
+    let mut model = small().build();
+    let graph = model.graph.as_mut().unwrap();
+    let mut front = vec![
+        NodeProto::new("Cast", "cast", &["image"], &["real"]).with_int("to", i64::from(data_type::FLOAT)),
+        NodeProto::new("Sub", "sub", &["real", "mean"], &["centred"]),
+        NodeProto::new("Mul", "mul", &["centred", "gain"], &["scaled"]),
+        NodeProto::new("Transpose", "planes", &["scaled"], &["input"]).with_ints("perm", &[0, 3, 1, 2]),
+    ];
+    front.append(&mut graph.node);
+    graph.node = front;
+    graph.initializer.push(TensorProto::from_floats("mean", &[3], &[128.0, 120.0, 112.0]));
+    graph.initializer.push(TensorProto::from_floats("gain", &[], &[1.0 / 64.0]));
+    let tensor = graph.input[0].r#type.as_mut().unwrap().tensor_type.as_mut().unwrap();
+    tensor.elem_type = Some(data_type::UINT8);
+    tensor.shape.as_mut().unwrap().dim[1..].rotate_left(1);
+    graph.input[0].name = Some("image".to_owned());
+    let text = "name = 'image'\nlayout = 'nhwc'\ntype = 'u8'\nwidth = 1\nheight = 1\ncolor = 'rgb'";
+    let network = InputSpec { width: SIZE, height: SIZE, ..toml::from_str(text).unwrap() };
+    (model.encode_to_vec(), network)
+}
+
+#[test]
+fn int4_weights_and_a_quantised_stem_in_one_file() {
+    let Some(runtime) = runtime() else { return };
+    let ((fp32, network), pictures) = (of_raw_pixels(), pictures(8));
+    let quantized = |stem: bool| {
+        let (range, weights) = (RangeMethod::MinMax, WeightStorage::Int4);
+        let options = QuantizeOptions { range, stem, weights, ..QuantizeOptions::default() };
+        quantize(runtime, &fp32, &network, &pictures, &options, &mut |_| {}).unwrap().forms
+    };
+    let exact = answers(&fp32, &network, &pictures);
+    for (cut, whole) in quantized(true).iter().zip(&quantized(false)) {
+        let stem = cut.stem.as_ref().unwrap();
+        assert_eq!((stem.mean, stem.std), ([128.0, 120.0, 112.0], [64.0; 3]), "{}", cut.form);
+        let feed = network.with(stem);
+        let graph = ModelProto::decode(cut.bytes.as_slice()).unwrap().graph.unwrap();
+        let tensor = graph.input[0].r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+        let element = if cut.form == Form::S8s8 { data_type::INT8 } else { data_type::UINT8 };
+        assert_eq!((graph.input.len(), tensor.elem_type), (1, Some(element)), "{}", cut.form);
+        for op in ["Cast", "Sub", "Mul", "Transpose"] {
+            assert_eq!((ops(&cut.bytes, op), ops(&whole.bytes, op)), (0, 1), "{} {op}", cut.form);
+        }
+        let quantizes = |bytes: &[u8]| ops(bytes, "QuantizeLinear");
+        assert_eq!(quantizes(&cut.bytes) + 1, quantizes(&whole.bytes), "{}", cut.form);
+        // The first layer, which reads the input, has its weights in int4 like the others.
+        let wiring = Wiring::new(&graph);
+        let first = graph.node.iter().find(|n| n.name() == "stem.Conv").unwrap();
+        let read = |at: usize| &graph.node[wiring.writer[first.input[at].as_str()]].input[0];
+        assert_eq!(*read(0), "image");
+        assert_eq!(wiring.constants[read(1).as_str()].data_type(), data_type::INT4);
+        let expanded = expand_bytes(&cut.bytes).unwrap();
+        assert!(!types(&expanded).contains_key(&data_type::INT4));
+        assert!(dequantized(&cut.bytes, &feed) == dequantized(&expanded, &feed), "the same values");
+        let found = answers(&expanded, &feed, &pictures);
+        let expanded = expand_bytes(&whole.bytes).unwrap();
+        assert!(found == answers(&expanded, &network, &pictures), "{}: table and graph agree", cut.form);
+        let db = snr_db(&exact, &found);
+        eprintln!("{}: int4 and stem, {} bytes, {db:.1} dB", cut.form, cut.bytes.len());
+        assert!(db > 3.0, "{}: {db}", cut.form);
     }
 }
 

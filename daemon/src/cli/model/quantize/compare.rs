@@ -1,31 +1,39 @@
 //! Forms of a model side by side on this machine, and which of them are worth keeping.
 //!
-//! Owns: measuring, the bounds, the table. Does not know: where the forms come from.
+//! Owns: the bounds, the table, what the manifest's cards say. Does not know: where the forms come from, how costs and
+//! accuracy are measured (`vedette_models`).
 
-use rustix::time::{ClockId, clock_gettime};
+use std::path::Path;
+
 use serde::Serialize;
-use vedette_core::Role;
+use vedette_core::{Role, SystemClock};
 use vedette_models::quantize::QuantizedForm;
 use vedette_models::{
-    Card, CocoSet, Detector, DetectorOptions, Form, Manifest, Network, NetworkOptions, Runtime, evaluate,
+    BenchOptions, Card, CocoSet, Detector, DetectorOptions, EnergyMeter, Form, Manifest, Measurement,
+    Network, NetworkOptions, PoseEstimator, Runtime, evaluate, evaluate_pose,
 };
 
+use super::interrupt::Interrupt;
 use crate::cli::progress;
 use crate::exit::Failure;
-use crate::words::columns;
-
-/// Inferences of each form, in turns: what else the machine does falls on all alike.
-const RUNS: usize = 30;
-/// Before these, not measured.
-const WARM_UP: usize = 3;
+use crate::words::{base_name, columns, count};
 
 /// What an int8 form must keep.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Of its worst output, in dB.
     pub(super) min_snr: f64,
-    /// Of AP50, where it was measured.
+    /// Of AP50 or mean OKS, where it was measured.
     pub(super) max_drop: f64,
+}
+
+/// What the forms are compared on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sets<'a> {
+    /// The samples, in words.
+    pub(super) frames: &'a str,
+    /// Labelled pictures.
+    pub(super) coco: &'a [CocoSet],
 }
 
 /// One form.
@@ -37,32 +45,59 @@ pub(super) struct Row {
     bytes: u64,
     /// CPU milliseconds of one inference: the median.
     cpu_ms: f64,
+    /// Of one inference, above what rest takes, where the machine can tell.
+    joules: Option<f64>,
     /// Against fp32; none for fp32 itself.
     snr_db: Option<f64>,
-    /// Where labels were given.
+    /// Of detectors, where labels were given.
     ap50: Option<f64>,
     person_ap50: Option<f64>,
+    /// Of pose models, where labels were given.
+    mean_oks: Option<f64>,
+    /// What its accuracy was measured on.
     set: String,
     /// Why it is not kept; empty: it is.
     pub(super) reasons: Vec<String>,
 }
 
 impl Row {
+    /// Nothing measured yet.
+    fn new(form: Form, provider: &str, bytes: u64) -> Self {
+        Self {
+            form,
+            provider: provider.to_owned(),
+            bytes,
+            cpu_ms: f64::NAN,
+            joules: None,
+            snr_db: None,
+            ap50: None,
+            person_ap50: None,
+            mean_oks: None,
+            set: String::new(),
+            reasons: Vec::new(),
+        }
+    }
+
     pub(super) fn kept(&self) -> bool {
         self.reasons.is_empty()
     }
 
     pub(super) fn card(&self) -> Card {
-        let provider = Some(self.provider.clone());
         let rounded = |value: f64, by: f64| (value * by).round() / by;
         Card {
             set: self.set.clone(),
             person_ap50: self.person_ap50.map(|ap| rounded(ap, 1e3)),
+            mean_oks: self.mean_oks.map(|oks| rounded(oks, 1e3)),
             snr_db: self.snr_db.map(|db| rounded(db, 10.0)),
-            provider,
+            provider: Some(self.provider.clone()),
             cpu_ms: Some(rounded(self.cpu_ms, 10.0)),
-            ..Card::default()
+            joules: self.joules.map(|joules| rounded(joules, 1e4)),
         }
+    }
+
+    /// The figure of the model's role, and its name.
+    fn accuracy(&self) -> Option<(f64, &'static str)> {
+        self.ap50.map(|ap| (ap, "AP50")).or(self.mean_oks.map(|oks| (oks, "mean OKS")))
     }
 
     /// Notes what speaks against this form beside `fp32`.
@@ -81,12 +116,12 @@ impl Row {
                 bounds.min_snr
             ));
         }
-        if let (Some(ap), Some(before)) = (self.ap50, fp32.ap50)
-            && before - ap > bounds.max_drop
+        if let (Some((now, name)), Some((before, _))) = (self.accuracy(), fp32.accuracy())
+            && before - now > bounds.max_drop
         {
-            let lost = before - ap;
+            let lost = before - now;
             self.reasons
-                .push(format!("it loses {lost:.3} of AP50, allowed are {} (--max-drop)", bounds.max_drop));
+                .push(format!("it loses {lost:.3} of {name}, allowed are {} (--max-drop)", bounds.max_drop));
         }
     }
 }
@@ -94,9 +129,9 @@ impl Row {
 /// Measures every form of `manifest` on the CPU provider with one thread; fp32 is the first row.
 pub(super) fn compare(
     runtime: &'static Runtime,
+    interrupt: &Interrupt,
     manifest: &Manifest,
-    pixels: &[Vec<u8>],
-    sets: &[CocoSet],
+    sets: Sets<'_>,
     bounds: Bounds,
     made: &[QuantizedForm],
 ) -> Result<Vec<Row>, Failure> {
@@ -104,28 +139,25 @@ pub(super) fn compare(
     let mut networks = Vec::new();
     for (form, file) in manifest.forms() {
         let only = manifest.clone().only(form).map_err(Failure::failed)?;
-        let network =
-            Network::open(runtime, &only, &NetworkOptions::default()).map_err(Failure::unavailable)?;
-        let folder = manifest.path().parent().unwrap_or(std::path::Path::new("."));
-        rows.push(Row {
-            form,
-            provider: network.report().provider().to_owned(),
-            bytes: std::fs::metadata(folder.join(&file.file)).map_or(0, |meta| meta.len()),
-            cpu_ms: 0.0,
-            snr_db: made.iter().find(|m| m.form == form).map(|m| m.snr_db),
-            ap50: None,
-            person_ap50: None,
-            set: String::new(),
-            reasons: Vec::new(),
-        });
+        let network = interrupt.open(|| Network::open(runtime, &only, &NetworkOptions::default()))?;
+        let folder = manifest.path().parent().unwrap_or(Path::new("."));
+        let bytes = std::fs::metadata(folder.join(&file.file)).map_or(0, |meta| meta.len());
+        let mut row = Row::new(form, network.report().provider(), bytes);
+        if let Some(made) = made.iter().find(|made| made.form == form) {
+            row.snr_db = Some(made.snr_db);
+            sets.frames.clone_into(&mut row.set);
+        }
+        rows.push(row);
         networks.push(network);
     }
-    let times = in_turns(&mut networks, pixels)?;
-    rows.iter_mut().zip(times).for_each(|(row, ms)| row.cpu_ms = ms);
+    for (row, measured) in rows.iter_mut().zip(costs(&mut networks)?) {
+        row.cpu_ms = measured.cpu_ms_median;
+        row.joules = measured.energy.ok().map(|joules| joules.net);
+    }
     drop(networks);
-    if manifest.role() == Role::Detector && !sets.is_empty() {
+    if !sets.coco.is_empty() {
         for row in &mut rows {
-            accuracy(runtime, manifest, sets, row)?;
+            accuracy(runtime, interrupt, manifest, sets.coco, row)?;
         }
     }
     rows.sort_by_key(|row| row.form != Form::Fp32);
@@ -136,60 +168,66 @@ pub(super) fn compare(
     Ok(rows)
 }
 
-/// The median CPU milliseconds of an inference of each.
-fn in_turns(networks: &mut [Network], pixels: &[Vec<u8>]) -> Result<Vec<f64>, Failure> {
-    let mut times = vec![Vec::with_capacity(RUNS); networks.len()];
-    let bar = progress::bar((WARM_UP + RUNS) as u64, "comparing speed");
-    for (run, sample) in pixels.iter().cycle().take(WARM_UP + RUNS).enumerate() {
-        for (network, times) in networks.iter_mut().zip(&mut times) {
-            network.write(sample);
-            let began = cpu_ms();
-            network.infer().map_err(Failure::failed)?;
-            if run >= WARM_UP {
-                times.push(cpu_ms() - began);
-            }
-        }
-        bar.inc(1);
-    }
-    Ok(times.into_iter().map(median).collect())
+/// What an inference of each costs, as `model bench` measures it.
+fn costs(networks: &mut [Network]) -> Result<Vec<Measurement>, Failure> {
+    let meter = EnergyMeter::find(Path::new("/sys"));
+    let bar = progress::bar(1, "comparing costs");
+    let mut step = |done: usize, of: usize| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    };
+    let (options, clock) = (BenchOptions::default(), SystemClock::new());
+    vedette_models::compare(networks, options, &meter, &clock, &mut step).map_err(Failure::failed)
 }
 
-/// Of this thread: with one thread of inference, all of it runs here.
-fn cpu_ms() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
+/// Of detectors and pose models; labels of boxes and points say nothing about others.
 fn accuracy(
     runtime: &'static Runtime,
+    interrupt: &Interrupt,
     manifest: &Manifest,
     sets: &[CocoSet],
     row: &mut Row,
 ) -> Result<(), Failure> {
     let only = manifest.clone().only(row.form).map_err(Failure::failed)?;
-    let mut detector =
-        Detector::open(runtime, &only, &DetectorOptions::default()).map_err(Failure::unavailable)?;
     let bar = progress::bar(1, &format!("accuracy of {}", row.form));
     let mut step = |done: usize, of: usize| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     };
-    let result = evaluate(&mut detector, sets, &mut step).map_err(Failure::failed)?;
-    row.ap50 = Some(result.ap50);
-    row.person_ap50 =
-        result.ap50_by_class.iter().find(|(class, _)| class.as_str() == "person").map(|(_, ap)| *ap);
-    row.set = format!("{} images of the user's, {} boxes", result.images, result.boxes);
+    let (images, things) = match manifest.role() {
+        Role::Detector => {
+            let open = || Detector::open(runtime, &only, &DetectorOptions::default());
+            let mut detector = interrupt.open(open)?;
+            let found = evaluate(&mut detector, sets, &mut step).map_err(Failure::failed)?;
+            row.ap50 = Some(found.ap50);
+            let person = found.ap50_by_class.iter().find(|(class, _)| class.as_str() == "person");
+            row.person_ap50 = person.map(|(_, ap)| *ap);
+            (found.images, format!("{} boxes", found.boxes))
+        }
+        Role::Pose => {
+            let open = || PoseEstimator::open(runtime, &only, &NetworkOptions::default());
+            let mut estimator = interrupt.open(open)?;
+            let found = evaluate_pose(&mut estimator, sets, &mut step).map_err(Failure::failed)?;
+            row.mean_oks = Some(found.mean_oks);
+            (found.images, count(found.persons, "person"))
+        }
+        _ => return Ok(()),
+    };
+    let of: Vec<_> = sets.iter().map(named).collect();
+    let told = format!("accuracy: {} of {} with {things}", count(images, "image"), of.join(", "));
+    row.set = if row.set.is_empty() { told } else { format!("{}; {told}", row.set) };
     Ok(())
+}
+
+/// A set in a manifest, which may go to other machines: names, no paths.
+fn named(set: &CocoSet) -> String {
+    format!("{}:{}", base_name(&set.images), base_name(&set.annotations))
 }
 
 /// For people.
 pub(super) fn table(rows: &[Row]) -> Vec<String> {
-    let head = ["form", "provider", "MB", "CPU ms", "SNR dB", "AP50", ""].map(str::to_owned);
+    let accuracy = rows.iter().find_map(Row::accuracy).map_or("AP50", |(_, name)| name);
+    let head = ["form", "provider", "MB", "CPU ms", "SNR dB", accuracy, ""].map(str::to_owned);
     let dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let line = |row: &Row| {
         [
@@ -198,7 +236,7 @@ pub(super) fn table(rows: &[Row]) -> Vec<String> {
             format!("{:.1}", row.bytes as f64 / 1e6),
             format!("{:.1}", row.cpu_ms),
             dash(row.snr_db.map(|db| format!("{db:.1}"))),
-            dash(row.ap50.map(|ap| format!("{ap:.3}"))),
+            dash(row.accuracy().map(|(found, _)| format!("{found:.3}"))),
             if row.kept() { "kept" } else { "dropped" }.to_owned(),
         ]
     };
@@ -210,8 +248,7 @@ mod tests {
     use super::*;
 
     fn row(form: Form, cpu_ms: f64, snr_db: Option<f64>, ap50: Option<f64>) -> Row {
-        let (provider, set, person_ap50) = ("cpu".to_owned(), String::new(), None);
-        Row { form, provider, bytes: 0, cpu_ms, snr_db, ap50, person_ap50, set, reasons: Vec::new() }
+        Row { cpu_ms, snr_db, ap50, ..Row::new(form, "cpu", 0) }
     }
 
     #[test]
@@ -231,6 +268,25 @@ mod tests {
             assert_eq!(row.reasons.len(), expected.len(), "{row:?}");
             assert!(row.reasons.iter().zip(expected).all(|(reason, word)| reason.contains(word)), "{row:?}");
         }
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+    }
+
+    #[test]
+    fn of_a_pose_model_the_key_points_count() {
+        let of = |form, mean_oks| Row { mean_oks: Some(mean_oks), ..row(form, 15.0, Some(12.0), None) };
+        let (fp32, bounds) = (of(Form::Fp32, 0.6), Bounds { min_snr: 10.0, max_drop: 0.02 });
+        let (mut good, mut bad) = (of(Form::S8s8, 0.59), of(Form::S8s8, 0.5501));
+        good.judge(&fp32, bounds);
+        bad.judge(&fp32, bounds);
+        assert!(good.kept(), "{good:?}");
+        assert_eq!(bad.reasons, ["it loses 0.050 of mean OKS, allowed are 0.02 (--max-drop)"]);
+        assert!(table(&[fp32, bad.clone()])[0].contains("mean OKS"));
+        let card = bad.card();
+        assert_eq!((card.mean_oks, card.person_ap50, card.cpu_ms), (Some(0.55), None, Some(15.0)));
+    }
+
+    #[test]
+    fn a_set_is_named_without_its_folders() {
+        let set: CocoSet = "/home/me/garden/images:/home/me/garden/persons.json".parse().unwrap();
+        assert_eq!(named(&set), "images:persons.json");
     }
 }
