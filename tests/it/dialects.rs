@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS, RecvTimeoutError};
-use vedette::outbox::{MemoryOutbox, Outbox};
+use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::mqtt::dialects;
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps};
 use vedette::wire::{
@@ -68,6 +68,7 @@ fn stamp(dialects: &[Arc<dyn Dialect>]) -> Stamp {
         config: "0123456789".into(),
         model: ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() },
         dialects: dialects.to_vec(),
+        interests: [].into(),
     }
 }
 
@@ -124,7 +125,7 @@ fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
     let asked = ["homeassistant".to_owned(), "frigate".to_owned()];
     let spoken = dialects(&name("b"), &asked, &Settings::default()).unwrap();
     let sinks = [name("b"), name("b-frigate")];
-    let outbox = Arc::new(MemoryOutbox::open(state.path(), stamp(&spoken), &sinks, &*clock).unwrap());
+    let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp(&spoken), &sinks, &clock).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let latest = Arc::<Latest>::default();
     say_what_there_is(&latest, clock.wall());
@@ -134,10 +135,11 @@ fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
         (config.client_id, config.dialects) = (format!("vedette-{id}"), dialects);
         let deps = SinkDeps {
             node: name("box"),
-            outbox: Arc::<MemoryOutbox>::clone(&outbox),
+            outbox: Arc::<SqliteOutbox>::clone(&outbox),
             clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
             latest: Arc::clone(&latest),
+            commands: None,
         };
         config.build(deps).unwrap()
     };

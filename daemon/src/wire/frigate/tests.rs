@@ -110,6 +110,7 @@ fn stamp() -> Stamp {
         config: "b64a11d0ffff".to_owned(),
         model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
         dialects: Vec::new(),
+        interests: [].into(),
     }
 }
 
