@@ -48,7 +48,7 @@ pub struct Options {
     pub host_name: String,
     /// `$CREDENTIALS_DIRECTORY`: its `vedette.secrets` wins over `secrets_file`. Default: none.
     pub credentials_dir: Option<PathBuf>,
-    /// Wire schemas that brokers may name. Default: `vedette` alone.
+    /// Wire schemas that brokers may name. Default: all of [`crate::wire::DIALECTS`].
     pub dialects: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Options {
             environment: Vec::new(),
             host_name: String::new(),
             credentials_dir: None,
-            dialects: vec!["vedette".to_owned()],
+            dialects: crate::wire::DIALECTS.iter().map(|kind| kind.name.to_owned()).collect(),
         }
     }
 }
@@ -95,6 +95,8 @@ pub struct Config {
     pub inference: Inference,
     /// Where events go.
     pub brokers: BTreeMap<Name, Broker>,
+    /// Where events are posted to. No name is a broker's.
+    pub webhooks: BTreeMap<Name, Webhook>,
     /// Cameras.
     pub cameras: BTreeMap<CameraId, Arc<Camera>>,
     /// The first 8 hexadecimal digits of the SHA-256 over the merged configuration without logins: an event's
@@ -193,6 +195,21 @@ pub struct Broker {
     pub filter: crate::wire::Interest,
     /// Of its dialects.
     pub settings: crate::wire::Settings,
+}
+
+/// Where events are posted to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its name.
+    pub id: Name,
+    /// An `https` URL without login; its path may be secret.
+    pub url: String,
+    /// Sent as `Authorization: Bearer …`.
+    pub token: Option<Secret>,
+    /// Certificates to trust, PEM. Default: the system's.
+    pub ca: Option<PathBuf>,
+    /// Which events it gets. Default: all.
+    pub filter: crate::wire::Interest,
 }
 
 /// One camera.

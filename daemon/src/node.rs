@@ -28,13 +28,13 @@ use crate::infer::{Inference, RunningInference};
 use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
 use crate::sinks::embedded::EmbeddedBroker;
-use crate::sinks::{Latest, RunningSink, SinkDeps};
+use crate::sinks::{Latest, Sink, SinkDeps};
 use crate::time_sync;
 use crate::wire::{NodeStatus, Stamp, Stats};
 
 use duties::Duties;
 pub use error::StartError;
-use translate::{detector_options, model_stats, mqtt_configs, provider_shares, sink_names, stamp, stats_of};
+use translate::{detector_options, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of};
 
 /// The folder of the state in which `model import` puts models.
 pub(crate) const OWN_MODELS: &str = "models";
@@ -67,7 +67,7 @@ pub struct Node {
     inference: RunningInference,
     outbox: Arc<dyn Outbox>,
     latest: Arc<Latest>,
-    sinks: Vec<RunningSink>,
+    sinks: Vec<Box<dyn Sink>>,
     embedded: Option<EmbeddedBroker>,
     runtime: tokio::runtime::Runtime,
     wall_ok: Arc<AtomicBool>,
@@ -273,7 +273,8 @@ impl Node {
         inventory::publish(&self.config, &self.host.state, self.host.clock.wall(), &self.latest)
             .map_err(state_failed(&self.host))?;
         let commands = self.listen()?;
-        for broker in self.config.brokers.values() {
+        let port = self.embedded.as_ref().map(EmbeddedBroker::port);
+        for sink in sink_configs(&self.config, port) {
             let deps = SinkDeps {
                 node: self.config.node.id.clone(),
                 outbox: Arc::clone(&self.outbox),
@@ -282,10 +283,7 @@ impl Node {
                 latest: Arc::clone(&self.latest),
                 commands: Some(commands.clone()),
             };
-            let port = self.embedded.as_ref().map(EmbeddedBroker::port);
-            for connection in mqtt_configs(broker, port)? {
-                self.sinks.push(connection.build(deps.clone())?);
-            }
+            self.sinks.push(sink?.start(deps)?);
         }
         let deps = CameraDeps {
             clock: Arc::clone(&self.host.clock),

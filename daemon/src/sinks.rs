@@ -1,24 +1,65 @@
-//! Connections to brokers: one worker each, which takes events from the outbox and gives them up when the broker has
-//! acknowledged them.
+//! Connections to those who get events, brokers and webhooks: one worker each, which takes events from the outbox and
+//! gives them up when the other side has acknowledged them.
 //!
-//! Owns: the latest values that every broker is told at once, workers' status. Does not know: what events mean; their
-//! bytes come from `wire`.
+//! Owns: what a sink is, the latest values that every broker is told at once, workers' status. Does not know: what
+//! events mean; their bytes come from `wire`. A sink of another kind is one file with an `impl SinkConfig`, and a word
+//! in `node::translate::sink_configs`, which makes it of its table in the configuration.
 
 mod backoff;
 pub mod embedded;
 mod latest;
 pub mod mqtt;
+mod running;
+mod tls;
+pub mod webhook;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use vedette_core::{Clock, Name};
 
 use crate::outbox::Outbox;
-use crate::wire::SinkStats;
+use crate::wire::{Dialect, Interest, SinkStats};
 
 pub use latest::Latest;
-pub use mqtt::{Address, MqttConfig, RunningSink, SinkError};
+pub use mqtt::{Address, MqttConfig, SinkError};
+pub use running::RunningSink;
+pub use webhook::WebhookConfig;
+
+/// A sink's settings, checked.
+pub trait SinkConfig {
+    /// Its name in the outbox: one of all sinks.
+    fn id(&self) -> &Name;
+
+    /// Whose frozen events it takes.
+    fn dialects(&self) -> Vec<Arc<dyn Dialect>>;
+
+    /// Which events it gets.
+    fn interest(&self) -> Interest;
+
+    /// Starts the worker; never waits for the other side.
+    ///
+    /// # Errors
+    /// Settings that cannot be used.
+    fn start(self: Box<Self>, deps: SinkDeps) -> Result<Box<dyn Sink>, SinkError>;
+}
+
+/// A sink at work. Dropping it stops it at once.
+pub trait Sink: Send {
+    /// Its name.
+    fn id(&self) -> &Name;
+
+    /// How it is doing.
+    fn status(&self) -> SinkStatus;
+
+    /// Begins to stop and does not wait: with several sinks, call this on all before [`Sink::stop`].
+    fn begin_stop(&self, deadline: Duration);
+
+    /// Delivers what waits until `deadline` and takes leave: a broker is told `offline`. Blocks the calling thread,
+    /// which must not be one of the runtime's. True when nothing was left.
+    fn stop(self: Box<Self>, deadline: Duration) -> bool;
+}
 
 /// What a worker needs besides its configuration.
 #[derive(Clone)]
@@ -40,7 +81,7 @@ pub struct SinkDeps {
 /// How a worker is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkStatus {
-    /// Whether there is a session now.
+    /// Whether there is a session now; of a webhook, whether it answered the last request, if one was made yet.
     pub connected: bool,
     /// Why there is none, or the last message that was refused: one line with the remedy.
     pub last_error: Option<String>,

@@ -31,7 +31,7 @@ macro_rules! dialects {
     };
 }
 
-dialects! { vedette, homeassistant, frigate, }
+dialects! { vedette, homeassistant, onvif, frigate, custom, }
 
 /// One entry of [`DIALECTS`].
 #[derive(Clone, Copy)]
@@ -246,7 +246,7 @@ pub trait Dialect: Send + Sync {
     }
 
     /// MQTT 5's content type of its messages.
-    fn content_type(&self) -> &'static str {
+    fn content_type(&self) -> &str {
         "application/json"
     }
 
@@ -328,7 +328,9 @@ mod tests {
         for (at, one) in DIALECTS.iter().enumerate() {
             assert_eq!(dialect(one.name).map(|kind| kind.name), Some(one.name));
             assert!(DIALECTS[..at].iter().all(|other| other.name != one.name), "{}", one.name);
-            let built = (one.build)(&Settings::default()).unwrap();
+            // The one setting without a default.
+            let custom = CustomSettings { topic: "t".to_owned(), ..CustomSettings::default() };
+            let built = (one.build)(&Settings { custom, ..Settings::default() }).unwrap();
             assert_eq!(built.name(), one.name);
         }
         assert!(dialect("morse").is_none());

@@ -68,7 +68,7 @@ fn stamp(dialects: &[Arc<dyn Dialect>]) -> Stamp {
         config: "0123456789".into(),
         model: ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() },
         dialects: dialects.to_vec(),
-        interests: [].into(),
+        interests: std::collections::BTreeMap::new(),
     }
 }
 

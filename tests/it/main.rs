@@ -15,4 +15,5 @@ mod sweep;
 mod testcam;
 mod tidy;
 mod vlc;
+mod webhook;
 mod wire;

@@ -301,6 +301,8 @@ fn retained_values_are_there_for_a_late_subscriber() {
     rig.latest.put(&StateUpdate {
         camera: camera.clone(),
         rule: name("count"),
+        kind: "line_crossing",
+        changed: rig.clock.wall(),
         active: false,
         value: Some(3.0),
         unit: Some("persons"),

@@ -23,6 +23,7 @@ fn table(schema: &Value) -> String {
         ("inference", of("/$defs/Inference")),
         ("inference.tensorrt", of("/$defs/TensorRt")),
         ("broker.NAME", of("/$defs/Broker")),
+        ("webhook.NAME", of("/$defs/Webhook")),
         ("camera.NAME", of("/$defs/Camera")),
     ];
     let rules = of("/$defs/Rule/oneOf");

@@ -1,9 +1,9 @@
 //! The test harness: real peers that tests start, command and stop.
 //!
 //! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
-//! subscribes to it ([`subscriber`]) and what is in between ([`proxy`]), the judges of messages ([`schemas`],
-//! [`audit`]), and the product itself: in this process ([`site`]), as a child ([`daemon`]), on the command line
-//! ([`binary`]).
+//! subscribes to it ([`subscriber`]) and what is in between ([`proxy`]), the other side of a webhook ([`receiver`]), the
+//! judges of messages ([`schemas`], [`audit`]), and the product itself: in this process ([`site`]), as a child
+//! ([`daemon`]), on the command line ([`binary`]).
 //! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod clips;
 pub mod daemon;
 pub mod mosquitto;
 pub mod proxy;
+pub mod receiver;
 pub mod schemas;
 pub mod site;
 pub mod subscriber;

@@ -4,6 +4,7 @@
 //! Owns: the scene, the time line, how many frames the detector has. Does not know: packets' bytes, the
 //! decoder, topics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
 use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene};
 use vedette_core::{
-    Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Mono, Pts, Role, View, Want,
+    Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Mono, Name, Pts, Role, View, Want,
 };
 use vedette_ingest::{Packet, TimeLine};
 
@@ -41,6 +42,8 @@ pub(super) struct Analyst {
     told: Vec<RuleState>,
     reply_to: Sender<Reply>,
     replies: Inbox<Reply>,
+    /// When each rule's state became what it is.
+    changed: BTreeMap<Name, jiff::Timestamp>,
 }
 
 impl Analyst {
@@ -65,6 +68,7 @@ impl Analyst {
             told: Vec::new(),
             reply_to,
             replies,
+            changed: BTreeMap::new(),
         };
         // Also while no packet comes: what a crash left behind at the broker is not true any more.
         analyst.tick();
@@ -253,10 +257,16 @@ impl Analyst {
         if states == self.told {
             return;
         }
+        let now = self.deps.clock.wall();
         for state in &states {
+            if !self.told.contains(state) {
+                self.changed.insert(state.rule.clone(), now);
+            }
             self.deps.latest.put(&StateUpdate {
                 camera: self.config.id.clone(),
                 rule: state.rule.clone(),
+                kind: state.kind,
+                changed: self.changed.get(&state.rule).copied().unwrap_or(now),
                 active: state.active,
                 value: state.value,
                 unit: state.unit,

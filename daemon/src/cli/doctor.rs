@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use vedette_core::Name;
 use vedette_ingest::Descriptions;
 use vedette_models::{Detector, Runtime};
 
@@ -13,6 +14,7 @@ use crate::config::{self, Config};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
 use crate::sinks::Address;
+use crate::sinks::webhook::Hook;
 use crate::time_sync;
 use crate::words::count;
 
@@ -57,6 +59,12 @@ pub(super) fn run(global: &Global) -> Outcome {
     clock(&mut findings);
     for broker in config.iter().flat_map(|c| c.brokers.values()) {
         findings.push(reach(broker));
+    }
+    for webhook in config.iter().flat_map(|c| c.webhooks.values()) {
+        findings.push(match Hook::parse(&webhook.url) {
+            Ok(hook) => connects("webhook", &webhook.id, hook.address()),
+            Err(error) => warning("webhook", error),
+        });
     }
     report(global, &findings)
 }
@@ -226,13 +234,17 @@ fn reach(broker: &config::Broker) -> Finding {
         Ok(address) => address,
         Err(error) => return warning("broker", error),
     };
-    let addresses = (host.as_str(), port).to_socket_addrs();
+    connects("broker", &broker.id, (&host, port))
+}
+
+fn connects(what: &'static str, id: &Name, (host, port): (&str, u16)) -> Finding {
+    let addresses = (host, port).to_socket_addrs();
     let connected = addresses.and_then(|mut all| {
         let address = all.next().ok_or_else(|| std::io::Error::other("the name has no address"))?;
         TcpStream::connect_timeout(&address, Duration::from_secs(3))
     });
     match connected {
-        Ok(_) => ok("broker", format!("{}: {host}:{port} answers", broker.id)),
-        Err(error) => warning("broker", format!("{}: {host}:{port}: {error}", broker.id)),
+        Ok(_) => ok(what, format!("{id}: {host}:{port} answers")),
+        Err(error) => warning(what, format!("{id}: {host}:{port}: {error}")),
     }
 }

@@ -6,6 +6,7 @@
 mod broker;
 pub(super) mod camera;
 mod url;
+mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -17,13 +18,14 @@ use super::diagnostic::Diagnostic;
 use super::layer::{KeyPath, Origin, Part, Sources};
 use super::raw::{Raw, RawInference, RawNode, RawTensorRt};
 use super::words::{hint, nearest};
-use super::{Broker, Camera, Inference, Node, Options, TensorRt};
+use super::{Broker, Camera, Inference, Node, Options, TensorRt, Webhook};
 
 /// What the checks make of the merged configuration. Incomplete where `Check` holds errors.
 pub(super) struct Checked {
     pub(super) node: Node,
     pub(super) inference: Inference,
     pub(super) brokers: BTreeMap<Name, Broker>,
+    pub(super) webhooks: BTreeMap<Name, Webhook>,
     pub(super) cameras: BTreeMap<Name, Arc<Camera>>,
 }
 
@@ -94,10 +96,11 @@ impl<'a> Check<'a> {
 
 /// Checks everything.
 pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked {
-    let Raw { node, inference, broker, camera, secrets_file: _ } = raw;
+    let Raw { node, inference, broker, webhook, camera, secrets_file: _ } = raw;
     let node = self::node(check, node, options);
     let inference = self::inference(check, inference, options);
     let broker_strangers = check_logins(check, broker.keys(), "broker");
+    let webhook_strangers = check_logins(check, webhook.keys(), "webhook");
     let camera_strangers = check_logins(check, camera.keys(), "camera");
     let mut brokers = BTreeMap::new();
     for (id, raw) in broker.into_iter().filter(|(id, _)| !broker_strangers.contains(id)) {
@@ -106,13 +109,19 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
         }
     }
     broker::check_pairs(check, &brokers);
+    let mut webhooks = BTreeMap::new();
+    for (id, raw) in webhook.into_iter().filter(|(id, _)| !webhook_strangers.contains(id)) {
+        if let Some(webhook) = webhook::build(check, &id, raw, &brokers, options) {
+            webhooks.insert(webhook.id.clone(), webhook);
+        }
+    }
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
         if let Some(camera) = camera::build(check, &id, raw) {
             cameras.insert(camera.id.clone(), Arc::new(camera));
         }
     }
-    Checked { node, inference, brokers, cameras }
+    Checked { node, inference, brokers, webhooks, cameras }
 }
 
 fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {

@@ -70,7 +70,7 @@ fn key_path(variable: &str) -> Option<KeyPath> {
 /// Whether the key below `path` is a name that users give.
 pub(super) fn is_name(path: &[String]) -> bool {
     match path {
-        [table] => table == "camera" || table == "broker",
+        [table] => matches!(table.as_str(), "camera" | "broker" | "webhook"),
         [table, _, inner] => table == "camera" && matches!(inner.as_str(), "mask" | "zone" | "line" | "rule"),
         _ => false,
     }

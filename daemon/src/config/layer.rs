@@ -190,12 +190,13 @@ fn explain_duplicates(found: &mut Vec<Diagnostic>, text: &str) {
     });
 }
 
-/// Keys whose values never appear in a message: `password`, and what somebody may write instead of it.
+/// Keys whose values never appear in a message: `password`, `token`, and what somebody may write instead of it.
 pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let meant = ["pass", "pwd", "secret", "token"].iter().any(|part| key.contains(part));
     let short = key.split(['-', '_']).any(|word| ["pw", "kennwort"].contains(&word));
-    (meant && key != "secrets_file") || short || strsim::osa_distance(&key, "password") <= 2
+    let misspelt = strsim::osa_distance(&key, "password") <= 2 || strsim::osa_distance(&key, "token") == 1;
+    (meant && key != "secrets_file") || short || misspelt
 }
 
 /// Whether some key of a text is secret, also where its syntax is broken. Comments do not count.
@@ -294,10 +295,10 @@ mod tests {
 
     #[test]
     fn keys_that_hold_secrets_are_known() {
-        for key in ["password", "pasword", "Passwort", "passwd", "pwd", "api_token", "paswsord"] {
+        for key in ["password", "pasword", "Passwort", "passwd", "pwd", "api_token", "paswsord", "tokn"] {
             assert!(is_secret(key), "{key}");
         }
-        for key in ["user", "url", "secrets_file", "fps", "zone"] {
+        for key in ["user", "url", "secrets_file", "fps", "zone", "topic"] {
             assert!(!is_secret(key), "{key}");
         }
         assert!(holds_secret("[camera.gate]\n\"password\" = hunter2"));

@@ -192,7 +192,8 @@ impl<'a> Loader<'a> {
             }
         };
         let mut check = Check::new(&self.sources, &reported);
-        let check::Checked { node, inference, brokers, cameras } = check::run(&mut check, raw, self.options);
+        let check::Checked { node, inference, brokers, webhooks, cameras } =
+            check::run(&mut check, raw, self.options);
         let found = check.diagnostics;
         self.diagnostics.extend(found);
         let diagnostics = self.sorted();
@@ -201,7 +202,16 @@ impl<'a> Loader<'a> {
         }
         // `check_labels` has no need of them.
         self.sources.0.retain(|layer| layer.origin != Origin::Secrets);
-        Ok(Config { node, inference, brokers, cameras, hash, warnings: diagnostics, sources: self.sources })
+        Ok(Config {
+            node,
+            inference,
+            brokers,
+            webhooks,
+            cameras,
+            hash,
+            warnings: diagnostics,
+            sources: self.sources,
+        })
     }
 
     fn sorted(&mut self) -> Diagnostics {
@@ -216,8 +226,9 @@ impl<'a> Loader<'a> {
             let others_may_read =
                 std::fs::metadata(&layer.file).is_ok_and(|m| m.permissions().mode() & 0o007 != 0);
             for path in passwords(&layer.table).filter(|_| others_may_read) {
+                let what = path.last().map_or("secret", String::as_str);
                 let message =
-                    "a password that everybody on this machine can read: move it to `vedette.secrets`";
+                    format!("a {what} that everybody on this machine can read: move it to `vedette.secrets`");
                 warnings.push(layer.error(&path, Part::Key, message).as_warning());
             }
         }
@@ -229,12 +240,12 @@ fn passwords(table: &toml::Table) -> impl Iterator<Item = KeyPath> {
     let named = |kind: &'static str| {
         let things = table.get(kind).and_then(toml::Value::as_table).into_iter().flatten();
         things.flat_map(move |(id, thing)| {
-            let keys =
-                thing.as_table().into_iter().flatten().map(|(key, _)| key).filter(|key| *key == "password");
+            let secret = |key: &&String| matches!(key.as_str(), "password" | "token");
+            let keys = thing.as_table().into_iter().flatten().map(|(key, _)| key).filter(secret);
             keys.map(move |key| vec![kind.to_owned(), id.clone(), key.clone()])
         })
     };
-    named("camera").chain(named("broker"))
+    named("camera").chain(named("broker")).chain(named("webhook"))
 }
 
 /// A finding as a diagnostic; notes what needs no second word.
@@ -258,7 +269,9 @@ fn describe(
                 reported.insert(path[..length].to_vec());
             }
             let remedy = match path.as_slice() {
-                [table] if table == "camera" || table == "broker" => format!(": write `[{table}.NAME]`"),
+                [table] if matches!(table.as_str(), "camera" | "broker" | "webhook") => {
+                    format!(": write `[{table}.NAME]`")
+                }
                 _ => String::new(),
             };
             layer.error(path, Part::Value, format!("{message}{remedy}"))
@@ -310,7 +323,7 @@ fn hash(merged: &toml::Table) -> String {
 
 fn hash_value(hasher: &mut Sha256, key: &str, value: &toml::Value) {
     // A zone may be called so too.
-    if value.is_str() && matches!(key, "password" | "user") {
+    if value.is_str() && matches!(key, "password" | "user" | "token") {
         return;
     }
     hasher.update(key.as_bytes());

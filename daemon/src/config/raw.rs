@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) inference: RawInference,
     /// Where events go, by name: `[broker.factory]`.
     pub(super) broker: BTreeMap<String, RawBroker>,
+    /// Where events are posted to, by name: `[webhook.office]`.
+    pub(super) webhook: BTreeMap<String, RawWebhook>,
     /// Cameras, by name: `[camera.gate]`. The name becomes a topic level.
     pub(super) camera: BTreeMap<String, RawCamera>,
     /// A file of user names and passwords (TOML, mode 0600), relative to the configuration directory. Read where
@@ -178,7 +180,23 @@ pub(super) struct RawBroker {
     pub(super) custom: RawCustom,
 }
 
-/// Which events a broker gets; what is not named is not asked for.
+/// Where events are posted to: each as JSON, over HTTPS.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Webhook")]
+pub(super) struct RawWebhook {
+    /// `https://HOST[:443]/PATH`, without a login. Needed.
+    pub(super) url: Option<String>,
+    /// Sent as `Authorization: Bearer …`. Its place is `vedette.secrets`.
+    #[serde(skip_serializing)]
+    pub(super) token: Option<String>,
+    /// Certificates to trust (PEM); relative to the configuration directory. Default: the system's.
+    pub(super) ca: Option<PathBuf>,
+    /// Which events it gets: `[webhook.NAME.filter]`.
+    pub(super) filter: RawFilter,
+}
+
+/// Which events a broker or webhook gets; what is not named is not asked for.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "Filter")]
@@ -369,6 +387,17 @@ pub(super) struct RawSecrets {
     pub(super) camera: BTreeMap<String, RawLogin>,
     /// Logins of brokers, by name.
     pub(super) broker: BTreeMap<String, RawLogin>,
+    /// Tokens of webhooks, by name.
+    pub(super) webhook: BTreeMap<String, RawToken>,
+}
+
+/// What a webhook asks for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Token")]
+pub(super) struct RawToken {
+    /// Sent as `Authorization: Bearer …`.
+    pub(super) token: Option<String>,
 }
 
 /// A login.

@@ -12,7 +12,8 @@ use crate::config::{self, Config};
 use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
-use crate::sinks::{self, Address, MqttConfig, SinkError};
+use crate::sinks::webhook::Hook;
+use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
 use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
 
 /// TensorRT's engines, within the state folder; that folder's only content.
@@ -64,12 +65,37 @@ pub(super) fn provider_shares(model: &str, served: &Served) -> Vec<ProviderShare
         .collect()
 }
 
+/// Every sink that the configuration wants, or why there cannot be one. `embedded` is the port of the broker in this
+/// process.
+pub(super) fn sink_configs(
+    config: &Config,
+    embedded: Option<u16>,
+) -> Vec<Result<Box<dyn SinkConfig>, SinkError>> {
+    fn boxed(config: impl SinkConfig + 'static) -> Box<dyn SinkConfig> {
+        Box::new(config)
+    }
+    let brokers = config.brokers.values().flat_map(|broker| match mqtt_configs(broker, embedded) {
+        Ok(connections) => connections.into_iter().map(|c| Ok(boxed(c))).collect(),
+        Err(error) => vec![Err(error)],
+    });
+    let webhooks = config.webhooks.values().map(|webhook| webhook_config(webhook).map(boxed));
+    brokers.chain(webhooks).collect()
+}
+
+fn webhook_config(webhook: &config::Webhook) -> Result<WebhookConfig, SinkError> {
+    let config::Webhook { id, url, token, ca, filter } = webhook;
+    Ok(WebhookConfig {
+        id: id.clone(),
+        hook: Hook::parse(url)?,
+        token: token.clone(),
+        ca: ca.clone(),
+        interest: filter.clone(),
+    })
+}
+
 /// A broker as its workers want it: one for the dialects that can share a connection, and one for each that cannot.
 /// `embedded` is the port of the broker in this process.
-pub(super) fn mqtt_configs(
-    broker: &config::Broker,
-    embedded: Option<u16>,
-) -> Result<Vec<MqttConfig>, SinkError> {
+fn mqtt_configs(broker: &config::Broker, embedded: Option<u16>) -> Result<Vec<MqttConfig>, SinkError> {
     let address = match embedded {
         Some(port) if broker.url == config::EMBEDDED => Address::embedded(port),
         _ => Address::parse(&broker.url)?,
@@ -93,6 +119,7 @@ pub(super) fn mqtt_configs(
         event_expiry: broker.expiry.map(|span| span.0),
         // One connection of a broker listens: two would obey twice.
         commands: if id == broker.id { broker.commands.clone() } else { Vec::new() },
+        interest: broker.filter.clone(),
         id,
     };
     let mut configs = Vec::new();
@@ -111,33 +138,25 @@ fn sink_name(broker: &config::Broker, dialect: &str) -> Name {
     Name::new(&format!("{}-{dialect}", broker.id)).unwrap_or_else(|_| broker.id.clone())
 }
 
-/// The connections of all brokers, by name: what the outbox keeps events for.
+/// All sinks, by name: what the outbox keeps events for.
 pub(super) fn sink_names(config: &Config) -> Vec<Name> {
-    // A broker that cannot be built is refused where it is built.
-    let of = |broker| mqtt_configs(broker, Some(0)).unwrap_or_default();
-    config.brokers.values().flat_map(of).map(|connection| connection.id).collect()
+    // What cannot be built is refused where it is built.
+    sink_configs(config, Some(0)).into_iter().flatten().map(|sink| sink.id().clone()).collect()
 }
 
-/// Which events the connections of each broker get.
+/// Which events each sink gets.
 fn interests(config: &Config) -> BTreeMap<Name, Interest> {
-    let of = |broker: &config::Broker| {
-        let connections = mqtt_configs(broker, Some(0)).unwrap_or_default();
-        let filter = broker.filter.clone();
-        connections.into_iter().map(move |connection| (connection.id, filter.clone()))
-    };
-    config.brokers.values().flat_map(of).collect()
+    let all = sink_configs(config, Some(0)).into_iter().flatten();
+    all.map(|sink| (sink.id().clone(), sink.interest())).collect()
 }
 
-/// Every dialect that some broker speaks, each key once: what events are frozen in.
+/// Every dialect that some sink takes, each key once: what events are frozen in.
 fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
     let mut all: Vec<Arc<dyn Dialect>> = Vec::new();
-    for broker in config.brokers.values() {
-        // A broker that cannot be built is refused where it is built.
-        let of = sinks::mqtt::dialects(&broker.id, &broker.dialects, &broker.settings).unwrap_or_default();
-        for dialect in of {
-            if all.iter().all(|known| known.key() != dialect.key()) {
-                all.push(dialect);
-            }
+    // As above.
+    for dialect in sink_configs(config, Some(0)).into_iter().flatten().flat_map(|sink| sink.dialects()) {
+        if all.iter().all(|known| known.key() != dialect.key()) {
+            all.push(dialect);
         }
     }
     all

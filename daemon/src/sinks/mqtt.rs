@@ -5,23 +5,20 @@
 mod link;
 mod requests;
 mod session;
-mod tls;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use vedette_core::{Name, Secret, Span};
 
 pub use requests::Asked;
 
-use super::{SinkDeps, SinkStatus};
+use super::running::{RunningSink, Status};
+use super::{Sink, SinkConfig, SinkDeps, tls};
 use crate::config::MqttVersion;
-use crate::outbox::Outbox;
-use crate::wire::{self, Dialect};
+use crate::wire::{self, Dialect, Interest};
 
 /// Where a broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +61,7 @@ impl Address {
     }
 }
 
-/// Why a broker's settings cannot be used.
+/// Why a sink's settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// Not a broker's URL.
@@ -72,6 +69,14 @@ pub enum SinkError {
         "`{0}` is not a broker's URL: write mqtt://HOST, mqtts://HOST, ws://HOST, wss://HOST or embedded"
     )]
     Url(String),
+    /// Not a webhook's URL.
+    #[error("`{0}` is not a webhook's URL: write https://HOST/PATH, and a token into vedette.secrets")]
+    Hook(String),
+    /// A webhook's token that cannot be sent.
+    #[error(
+        "webhook {0}: its token cannot stand in a header: use visible ASCII characters ([webhook.{0}] in vedette.secrets)"
+    )]
+    Token(Name),
     /// A dialect that does not exist.
     #[error("broker {broker}: no dialect `{dialect}`; there are: {known}", known = known_dialects())]
     Dialect {
@@ -141,6 +146,8 @@ pub struct MqttConfig {
     pub event_expiry: Option<Duration>,
     /// Verbs that the broker's clients may ask for. Default: none.
     pub commands: Vec<String>,
+    /// Which events it gets. Default: all.
+    pub interest: Interest,
 }
 
 impl MqttConfig {
@@ -163,6 +170,7 @@ impl MqttConfig {
             replay_per_second: 200,
             event_expiry: None,
             commands: Vec::new(),
+            interest: Interest::default(),
         }
     }
 
@@ -175,17 +183,28 @@ impl MqttConfig {
         if self.prefix.starts_with('$') || self.prefix.split('/').any(wrong) {
             return Err(SinkError::Prefix { broker: self.id, prefix: self.prefix });
         }
-        deps.outbox.attach(&self.id);
-        let status = Arc::new(Status(Mutex::default()));
-        let (stop, stopped) = watch::channel(None);
-        let (ended, end) = mpsc::channel();
-        let (id, outbox, runtime) = (self.id.clone(), Arc::clone(&deps.outbox), deps.runtime.clone());
-        let worker = worker::Worker::new(self, deps, Arc::clone(&status), stopped);
-        let task = runtime.spawn(async move {
-            let clean = worker.run().await;
-            let _ = ended.send(clean);
-        });
-        Ok(RunningSink { id, outbox, status, stop, end, task })
+        let (id, start) = (self.id.clone(), deps.clone());
+        Ok(RunningSink::start("broker", id, &start, |status, stopped| {
+            worker::Worker::new(self, deps, status, stopped).run()
+        }))
+    }
+}
+
+impl SinkConfig for MqttConfig {
+    fn id(&self) -> &Name {
+        &self.id
+    }
+
+    fn dialects(&self) -> Vec<Arc<dyn Dialect>> {
+        self.dialects.clone()
+    }
+
+    fn interest(&self) -> Interest {
+        self.interest.clone()
+    }
+
+    fn start(self: Box<Self>, deps: SinkDeps) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(self.build(deps)?))
     }
 }
 
@@ -210,69 +229,6 @@ pub fn dialects(
         }
     }
     Ok(all)
-}
-
-/// What worker and handle share.
-#[derive(Debug)]
-struct Status(Mutex<SinkStatus>);
-
-impl Status {
-    fn change(&self, change: impl FnOnce(&mut SinkStatus)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// A worker at work. Dropping it stops the worker at once; the broker then publishes the will.
-pub struct RunningSink {
-    id: Name,
-    outbox: Arc<dyn Outbox>,
-    status: Arc<Status>,
-    stop: watch::Sender<Option<Duration>>,
-    end: mpsc::Receiver<bool>,
-    task: JoinHandle<()>,
-}
-
-impl RunningSink {
-    /// Its name in the configuration.
-    pub fn id(&self) -> &Name {
-        &self.id
-    }
-
-    /// How it is doing.
-    pub fn status(&self) -> SinkStatus {
-        let mut status = self.status.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        status.queued = self.outbox.depth(&self.id);
-        status.dropped = self.outbox.dropped(&self.id);
-        status
-    }
-
-    /// Begins to stop and does not wait: with several brokers, call this on all before [`RunningSink::stop`].
-    pub fn begin_stop(&self, deadline: Duration) {
-        self.stop.send_if_modified(|wish| {
-            let first = wish.is_none();
-            wish.get_or_insert(deadline);
-            first
-        });
-    }
-
-    /// Delivers what waits until `deadline`, says `offline` on the status topic and disconnects. Blocks the calling
-    /// thread, which must not be one of the runtime's. True when nothing was left.
-    pub fn stop(self, deadline: Duration) -> bool {
-        self.begin_stop(deadline);
-        // The worker keeps the deadline itself; this bound is for a runtime that no longer turns.
-        let clean = self.end.recv_timeout(deadline + Duration::from_secs(1)).unwrap_or(false);
-        if !clean {
-            let queued = self.outbox.depth(&self.id);
-            log::warn!(broker = self.id.as_str(); "broker {}: stopped with {queued} events not delivered", self.id);
-        }
-        clean
-    }
-}
-
-impl Drop for RunningSink {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ pub(super) fn rounded(value: f64, decimals: i32) -> f64 {
     if rounded.is_finite() { rounded + 0.0 } else { 0.0 }
 }
 
-fn millis<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn millis<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
@@ -191,7 +191,7 @@ pub(super) fn short_hash<S: Serializer>(hash: &str, serializer: S) -> Result<S::
 
 /// The messages are plain structs with text keys, which serde_json cannot fail on; should it, an empty object says so
 /// to every consumer's schema.
-fn json(message: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(message: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(message).unwrap_or_else(|error| {
         log::error!("a message could not be written as JSON: {error}");
         b"{}".to_vec()

@@ -97,7 +97,7 @@ pub(super) fn build(
         },
     };
     check_settings(check, id, &dialects, &settings);
-    let filter = check_filter(check, id, filter);
+    let filter = check_filter(check, ["broker", id], filter);
     check_commands(check, id, &commands);
     Some(Broker {
         id: name,
@@ -146,13 +146,13 @@ fn check_commands(check: &mut Check<'_>, id: &str, verbs: &[String]) {
 }
 
 /// Kinds and cameras that do not exist are found by their names' owners: here only what cannot be a name.
-fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Interest {
+pub(super) fn check_filter(check: &mut Check<'_>, [table, id]: [&str; 2], raw: RawFilter) -> Interest {
     let RawFilter { cameras, kinds, severities } = raw;
     let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health", "test"]).collect();
     for (index, kind) in kinds.iter().flatten().enumerate() {
         if !known.contains(&kind.as_str()) {
             let hint = hint(kind, known.iter().copied());
-            let place = ["broker", id, "filter", "kinds", &index.to_string()];
+            let place = [table, id, "filter", "kinds", &index.to_string()];
             check.item_error(&place, format!("no kind `{kind}`{hint}"));
         }
     }
@@ -160,7 +160,7 @@ fn check_filter(check: &mut Check<'_>, id: &str, raw: RawFilter) -> Interest {
         let named = names.iter().enumerate().filter_map(|(index, name)| match Name::new(name) {
             Ok(name) => Some(name),
             Err(error) => {
-                let place = ["broker", id, "filter", "cameras", &index.to_string()];
+                let place = [table, id, "filter", "cameras", &index.to_string()];
                 check.item_error(&place, error.to_string());
                 None
             }

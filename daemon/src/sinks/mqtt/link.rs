@@ -6,6 +6,7 @@
 mod v3;
 mod v5;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -192,7 +193,11 @@ pub(super) fn open(
     will: Option<Publish>,
 ) -> Result<(Sender, Poller), LinkError> {
     let Address { host, port, tls, path } = &config.address;
-    let encryption = || tls::settings(config).map(TlsConfiguration::Rustls);
+    let encryption = || {
+        let [ca, certificate, key] = [&config.ca, &config.client_certificate, &config.client_key];
+        let settings = tls::settings(ca.as_deref(), certificate.as_deref(), key.as_deref())?;
+        Ok::<_, TlsError>(TlsConfiguration::Rustls(Arc::new(settings)))
+    };
     let transport = match (tls, path) {
         (true, None) => Transport::tls_with_config(encryption()?),
         (false, None) => Transport::tcp(),

@@ -110,7 +110,7 @@ fn stamp() -> Stamp {
         config: "b64a11d0ffff".to_owned(),
         model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
         dialects: Vec::new(),
-        interests: [].into(),
+        interests: std::collections::BTreeMap::new(),
     }
 }
 
@@ -322,7 +322,18 @@ fn camera(state: &'static str) -> Update {
 
 fn state(rule: &str, active: bool, value: Option<f64>) -> Update {
     let (camera, rule) = (name("gate"), name(rule));
-    StateUpdate { camera, rule, active, value, unit: None, since: None, armed: true }.into()
+    StateUpdate {
+        camera,
+        rule,
+        kind: "intrusion",
+        changed: jiff::Timestamp::UNIX_EPOCH,
+        active,
+        value,
+        unit: None,
+        since: None,
+        armed: true,
+    }
+    .into()
 }
 
 #[test]

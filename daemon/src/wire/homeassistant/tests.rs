@@ -181,7 +181,17 @@ fn camera_status(state: &'static str) -> CameraStatus {
 }
 
 fn state(active: bool, value: Option<f64>, armed: bool) -> StateUpdate {
-    StateUpdate { camera: name("gate"), rule: name("crowd"), active, value, unit: None, since: None, armed }
+    StateUpdate {
+        camera: name("gate"),
+        rule: name("crowd"),
+        kind: "intrusion",
+        changed: jiff::Timestamp::UNIX_EPOCH,
+        active,
+        value,
+        unit: None,
+        since: None,
+        armed,
+    }
 }
 
 fn event(rule: &str, kind: &'static str, phase: Phase) -> Event {
@@ -219,7 +229,7 @@ fn stamp() -> Stamp {
         config: "b64a11d0".to_owned(),
         model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
         dialects: Vec::new(),
-        interests: [].into(),
+        interests: std::collections::BTreeMap::new(),
     }
 }
 

@@ -112,6 +112,10 @@ pub struct StateUpdate {
     pub camera: CameraId,
     /// Which rule; in the topic, not in the payload.
     pub rule: Name,
+    /// Its kind, such as `intrusion`; not in the payload.
+    pub kind: &'static str,
+    /// When any of this became so; not in the payload.
+    pub changed: Timestamp,
     /// Whether an incident of it is open.
     pub active: bool,
     /// Its count or measure, where the kind has one.
@@ -136,7 +140,7 @@ impl Serialize for StateUpdate {
             since: Option<Timestamp>,
             armed: bool,
         }
-        let &Self { camera: _, rule: _, active, value, unit, since, armed } = self;
+        let &Self { camera: _, rule: _, kind: _, changed: _, active, value, unit, since, armed } = self;
         let value = value.filter(|v| v.is_finite());
         Keys { v: VERSION, active, value, unit, since, armed }.serialize(serializer)
     }
@@ -304,6 +308,8 @@ mod tests {
         let state = StateUpdate {
             camera: gate.clone(),
             rule: Name::new("night").unwrap(),
+            kind: "intrusion",
+            changed: at("2026-11-24T02:35:42.64Z"),
             active: true,
             value: Some(f64::NAN),
             unit: None,

@@ -1,4 +1,4 @@
-//! The TLS settings of a broker connection: verification is always on.
+//! The TLS settings of a connection: verification is always on.
 //!
 //! Owns: reading certificates and keys. Does not know: connections.
 
@@ -8,8 +8,6 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-
-use super::MqttConfig;
 
 /// Why no TLS connection can be set up.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +26,24 @@ pub(super) enum TlsError {
     Setup(rustls::Error),
 }
 
-/// Trusts `ca`, else the system's certificates; shows the client certificate where there is one.
-pub(super) fn settings(config: &MqttConfig) -> Result<Arc<ClientConfig>, TlsError> {
+/// Trusts `ca`, else the system's certificates; shows the client certificate, given with its key, where there is one.
+pub(super) fn settings(
+    ca: Option<&Path>,
+    client_certificate: Option<&Path>,
+    client_key: Option<&Path>,
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
-    let builder = builder.with_root_certificates(roots(config.ca.as_deref())?);
-    let settings = match (&config.client_certificate, &config.client_key) {
-        (None, None) => builder.with_no_client_auth(),
+    let builder = builder.with_root_certificates(roots(ca)?);
+    match (client_certificate, client_key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| TlsError::File(key.clone(), e))?;
-            builder.with_client_auth_cert(certificates(certificate)?, secret).map_err(TlsError::Pair)?
+            let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| TlsError::File(key.to_owned(), e))?;
+            builder.with_client_auth_cert(certificates(certificate)?, secret).map_err(TlsError::Pair)
         }
-        _ => return Err(TlsError::HalfOfAPair),
-    };
-    Ok(Arc::new(settings))
+        _ => Err(TlsError::HalfOfAPair),
+    }
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {

@@ -1,0 +1,257 @@
+//! Delivery to a webhook: a real HTTPS server with a certificate of its own.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use uuid::Uuid;
+use vedette::outbox::{Outbox, SqliteOutbox};
+use vedette::sinks::webhook::Hook;
+use vedette::sinks::{Latest, RunningSink, SinkDeps, SinkStatus, WebhookConfig};
+use vedette::wire::{ModelStamp, Stamp};
+use vedette_core::{
+    Clock, ClockSource, Event, Moment, Name, Phase, Pts, Secret, Severity, Shutdown, SystemClock,
+};
+use vedette_tests::mosquitto::make_certificates;
+use vedette_tests::receiver::{Post, Receiver};
+
+const STOP: Duration = Duration::from_secs(10);
+const TOKEN: &str = "hunter2";
+
+/// What the daemon would have logged.
+struct Log(Mutex<String>);
+
+static LOG: Log = Log(Mutex::new(String::new()));
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        *self.0.lock().unwrap() += &format!("{} {} {}\n", record.level(), record.target(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// A node `box` without cameras, with a webhook `office`.
+struct Rig {
+    outbox: Arc<SqliteOutbox>,
+    clock: Arc<dyn Clock>,
+    runtime: tokio::runtime::Runtime,
+    _state: TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        // Where tests share a process, one of them was first.
+        let _ = log::set_logger(&LOG);
+        log::set_max_level(log::LevelFilter::Trace);
+        let state = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
+        let stamp = Stamp {
+            node: name("box"),
+            epoch: Uuid::nil(),
+            config: "0123456789".into(),
+            model,
+            dialects: vec![Arc::new(vedette::wire::vedette::Vedette)],
+            interests: std::collections::BTreeMap::new(),
+        };
+        let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp, &[name("office")], &clock).unwrap());
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+        Self { outbox, clock, runtime, _state: state }
+    }
+
+    fn sink(&self, url: &str, ca: PathBuf) -> RunningSink {
+        let deps = SinkDeps {
+            node: name("box"),
+            outbox: Arc::<SqliteOutbox>::clone(&self.outbox),
+            clock: Arc::clone(&self.clock),
+            runtime: self.runtime.handle().clone(),
+            latest: Arc::<Latest>::default(),
+            commands: None,
+        };
+        let (hook, token) = (Hook::parse(url).unwrap(), Some(Secret::new(TOKEN)));
+        WebhookConfig {
+            id: name("office"),
+            hook,
+            token,
+            ca: Some(ca),
+            interest: vedette::wire::Interest::default(),
+        }
+        .build(deps)
+        .unwrap()
+    }
+
+    fn append(&self, camera: &str) -> u64 {
+        let at = Moment { pts: Pts::ZERO, wall: self.clock.wall(), wall_ok: true, clock: ClockSource::Host };
+        let event = Event {
+            id: Uuid::new_v4(),
+            phase: Phase::Once,
+            kind: "line_crossing",
+            rule: name("count"),
+            severity: Severity::Alarm,
+            camera: Some(name(camera)),
+            zone: None,
+            line: Some(name("kerb")),
+            direction: None,
+            captured: at,
+            decided: at,
+            object: None,
+            value: None,
+            unit: None,
+            why: "it was a test".to_owned(),
+            ended_by: None,
+            suppressed: 0,
+        };
+        self.outbox.append(event, None).unwrap()
+    }
+
+    fn until(&self, sink: &RunningSink, what: &str, done: impl Fn(&SinkStatus) -> bool) -> SinkStatus {
+        let clock = SystemClock::new();
+        loop {
+            let status = sink.status();
+            if done(&status) {
+                return status;
+            }
+            assert!(clock.now().0 < Duration::from_secs(30), "waited 30 s for {what}: {status:?}");
+            clock.pause(Duration::from_millis(5), &Shutdown::new());
+        }
+    }
+}
+
+fn sequence(posts: &[Post]) -> Vec<u64> {
+    posts.iter().map(|post| post.event("seq").as_u64().unwrap()).collect()
+}
+
+#[test]
+fn events_arrive_in_order_over_one_connection() {
+    let receiver = Receiver::start();
+    let rig = Rig::new();
+    let expected: Vec<u64> = (0..20).map(|n| rig.append(["gate", "yard"][n % 2])).collect();
+    let sink = rig.sink(&receiver.url("localhost", "/vedette?box=1"), receiver.ca());
+    let posts = receiver.posts(20);
+    assert_eq!(sequence(&posts), expected);
+    assert!(posts.iter().all(|post| post.port() == posts[0].port()), "one connection is enough");
+    let first = &posts[0];
+    assert_eq!(first.path(), "/vedette?box=1");
+    assert_eq!(first.header("content-type"), Some("application/json"));
+    assert_eq!(first.header("authorization"), Some("Bearer hunter2"));
+    assert_eq!(first.header("vedette-node"), Some("box"));
+    assert_eq!(first.header("vedette-epoch"), Some(rig.outbox.epoch().to_string().as_str()));
+    assert_eq!(first.header("vedette-seq"), Some(expected[0].to_string().as_str()));
+    assert_eq!(first.event("epoch"), rig.outbox.epoch().to_string());
+    let status = rig.until(&sink, "the last answer", |s| s.queued == 0);
+    assert_eq!((status.acked, status.refused, status.connected), (20, 0, true));
+    assert!(sink.stop(STOP));
+}
+
+#[test]
+fn what_fails_is_sent_again_with_the_same_bytes() {
+    let mut receiver = Receiver::start();
+    receiver.answer(&["500", "503 0", "429 1"]);
+    let rig = Rig::new();
+    let sink = rig.sink(&receiver.url("127.0.0.1", "/"), receiver.ca());
+    rig.append("gate");
+    rig.append("gate");
+    let posts = receiver.posts(5);
+    let answers: Vec<_> = posts.iter().map(Post::answered).collect();
+    assert_eq!(answers, [500, 503, 429, 200, 200]);
+    assert!(posts[1..4].iter().all(|post| post.body() == posts[0].body()), "{posts:?}");
+    let status = rig.until(&sink, "both", |s| s.queued == 0);
+    assert_eq!((status.acked, status.given_up, status.last_error), (2, 0, None));
+    assert!(sink.stop(STOP));
+}
+
+#[test]
+fn an_event_that_it_stumbles_over_holds_up_its_camera_alone() {
+    let mut receiver = Receiver::start();
+    receiver.answer(&["500 2"]);
+    let rig = Rig::new();
+    let gate = [rig.append("gate"), rig.append("gate")];
+    let yard = rig.append("yard");
+    let sink = rig.sink(&receiver.url("localhost", "/"), receiver.ca());
+    assert_eq!(sequence(&receiver.posts(4)), [gate[0], yard, gate[0], gate[1]]);
+    assert!(sink.stop(STOP));
+}
+
+#[test]
+fn what_it_will_not_have_is_given_up_after_three_tries() {
+    let mut receiver = Receiver::start();
+    receiver.answer(&["401", "401", "401"]);
+    let rig = Rig::new();
+    let (first, second) = (rig.append("gate"), rig.append("gate"));
+    let sink = rig.sink(&receiver.url("localhost", "/"), receiver.ca());
+    assert_eq!(sequence(&receiver.posts(4)), [first, first, first, second]);
+    let status = rig.until(&sink, "the second event", |s| s.acked == 1);
+    assert_eq!((status.refused, status.given_up, status.queued), (3, 1, 0));
+    assert!(sink.stop(STOP));
+    let log = LOG.0.lock().unwrap();
+    let line = format!(
+        "webhook office: event {first} is given up: 401 Unauthorized; check `token` of [webhook.office]"
+    );
+    assert!(log.contains(&line), "{log}");
+    assert!(!log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn a_receiver_that_was_away_gets_everything() {
+    let mut receiver = Receiver::start();
+    let rig = Rig::new();
+    let mut expected = vec![rig.append("gate")];
+    let sink = rig.sink(&receiver.url("localhost", "/secret-path"), receiver.ca());
+    receiver.posts(1);
+    rig.until(&sink, "the first answer", |s| s.queued == 0);
+    receiver.kill();
+    expected.extend((0..5).map(|_| rig.append("gate")));
+    let down = rig.until(&sink, "the loss", |s| !s.connected);
+    assert_eq!(down.queued, 5);
+    receiver.restart();
+    assert_eq!(sequence(&receiver.posts(6)), expected);
+    assert!(rig.until(&sink, "the last answer", |s| s.queued == 0).connected);
+    assert!(sink.stop(STOP));
+    let log = LOG.0.lock().unwrap();
+    assert!(log.contains("takes events again"), "{log}");
+    assert!(!log.contains(TOKEN) && !log.contains("secret-path"), "{log}");
+}
+
+#[test]
+fn another_ca_is_not_trusted() {
+    let receiver = Receiver::start();
+    let stranger = tempfile::tempdir().unwrap();
+    make_certificates(stranger.path());
+    let rig = Rig::new();
+    rig.append("gate");
+    let error = |ca: PathBuf| {
+        let sink = rig.sink(&receiver.url("localhost", "/"), ca);
+        let status = rig.until(&sink, "an error", |s| s.last_error.is_some());
+        assert!(!status.connected && status.queued == 1, "{status:?}");
+        status.last_error.unwrap()
+    };
+    let untrusted = error(stranger.path().join("ca.pem"));
+    assert!(untrusted.starts_with("its certificate is not to be trusted"), "{untrusted}");
+    let missing = error(stranger.path().join("none.pem"));
+    assert!(missing.contains("none.pem"), "{missing}");
+    assert_eq!(receiver.posts(0).len(), 0, "nothing was posted to a stranger");
+}
+
+#[test]
+fn stopping_waits_no_longer_than_it_may() {
+    let mut receiver = Receiver::start();
+    receiver.kill();
+    let rig = Rig::new();
+    rig.append("gate");
+    let sink = rig.sink(&receiver.url("localhost", "/"), receiver.ca());
+    rig.until(&sink, "the refusal", |s| !s.connected);
+    assert!(!sink.stop(Duration::from_millis(200)), "an event was left");
+    assert_eq!(rig.outbox.depth(&name("office")), 1);
+}
