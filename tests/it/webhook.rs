@@ -1,7 +1,10 @@
-//! Delivery to a webhook: a real HTTPS server with a certificate of its own.
+//! Delivery to a webhook: a real HTTPS server with a certificate of its own. And a node that tells one, beside a broker
+//! in the dialects `onvif` and `custom`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,11 +17,16 @@ use vedette::wire::{ModelStamp, Stamp};
 use vedette_core::{
     Clock, ClockSource, Event, Moment, Name, Phase, Pts, Secret, Severity, Shutdown, SystemClock,
 };
-use vedette_tests::mosquitto::make_certificates;
+use vedette_tests::clips::{Kind, small_clip};
+use vedette_tests::mosquitto::{self, Mosquitto, make_certificates};
 use vedette_tests::receiver::{Post, Receiver};
+use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::testcam::{Options, TestCam};
 
 const STOP: Duration = Duration::from_secs(10);
 const TOKEN: &str = "hunter2";
+/// Everything here happens within this, however busy the machine is.
+const SOON: Duration = Duration::from_secs(60);
 
 /// What the daemon would have logged.
 struct Log(Mutex<String>);
@@ -254,4 +262,82 @@ fn stopping_waits_no_longer_than_it_may() {
     rig.until(&sink, "the refusal", |s| !s.connected);
     assert!(!sink.stop(Duration::from_millis(200)), "an event was left");
     assert_eq!(rig.outbox.depth(&name("office")), 1);
+}
+
+/// Debian's own subscriber, to everything: a line each, `<retained> <topic> <payload>`.
+struct Listener {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Listener {
+    fn start(port: u16) -> Self {
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", "#", "-F", "%r %t %p"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| heard.lock().unwrap().push(line));
+        });
+        Self { child, lines }
+    }
+
+    fn wait_for(&self, beginning: &str, within: &str) -> String {
+        let clock = SystemClock::new();
+        loop {
+            let lines = self.lines.lock().unwrap().clone();
+            if let Some(line) = lines.iter().find(|l| l.starts_with(beginning) && l.contains(within)) {
+                return line.clone();
+            }
+            assert!(clock.now().0 < SOON, "waited {SOON:?} for {beginning} … {within}: {lines:#?}");
+            clock.pause(Duration::from_millis(20), &Shutdown::new());
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A camera, a broker that is told in other words, and a webhook: the whole node.
+#[test]
+fn a_node_tells_its_webhook_and_each_dialect() {
+    if let Some(reason) = site::lacks() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let camera = TestCam::start(Options::new(small_clip(Kind::H264).unwrap())).unwrap();
+    let (broker, receiver) = (Mosquitto::start(mosquitto::Options::default()), Receiver::start());
+    let (port, url, ca) = (broker.port(), receiver.url("localhost", "/vedette"), receiver.ca());
+    let head = format!(
+        "[node]\nid = \"box\"\n[broker.main]\nurl = \"mqtt://127.0.0.1:{port}\"\ndialects = [\"onvif\", \"custom\"]\n\
+         custom.topic = \"alarms/{{{{ camera }}}}/{{{{ kind }}}}\"\ncustom.payload = \"{{{{ phase }}}} of {{{{ rule }}}}\"\n\
+         [webhook.office]\nurl = \"{url}\"\ntoken = \"{TOKEN}\"\nca = \"{}\"\n",
+        ca.display()
+    );
+    let early = Listener::start(port);
+    let mut site = Site::start(&Plan::new(head + &camera_text("gate", camera.url(), 5.0)));
+    site.wait_live(&["gate"], SOON);
+    let mut posts = Vec::new();
+    while !posts.iter().any(|post: &Post| post.event("kind") == "intrusion") {
+        posts = receiver.posts(posts.len() + 1);
+    }
+    let begin = posts.iter().find(|post| post.event("kind") == "intrusion").unwrap();
+    assert_eq!((begin.event("phase"), begin.event("camera")), ("begin".into(), "gate".into()));
+    let onvif = "vedette/box/onvif-ej/RuleEngine";
+    let property = format!("{onvif}/FieldDetector/ObjectsInside/&gate/vedette/inside");
+    early.wait_for(&format!("0 {property} "), "\"IsInside\":true");
+    early.wait_for(&format!("0 {onvif}/vedette:Incident/&gate/vedette/inside "), "\"ClassTypes\":\"Human\"");
+    early.wait_for("0 alarms/gate/intrusion begin of inside", "");
+    let late = Listener::start(port);
+    late.wait_for(&format!("1 {property} "), "\"IsInside\":");
+    late.wait_for("1 vedette/box/onvif-ej/VideoSource/SignalLoss/&gate ", "\"State\":false");
+    assert!(site.stop());
+    let heard = early.lines.lock().unwrap();
+    assert!(heard.iter().all(|line| !line.contains(TOKEN) && !line.contains("\"v\":1")), "{heard:#?}");
 }

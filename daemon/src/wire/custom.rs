@@ -7,7 +7,7 @@
 //!
 //! A template that fails for an event, or gives a topic that MQTT does not know, sends nothing for this event: it has
 //! no bytes that could be sent later. That is counted, and said at the 1st, 10th, 100th … time. A template cannot hang
-//! or eat memory: each has [`FUEL`].
+//! or eat memory: what each may cost is bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
