@@ -7,8 +7,10 @@
 //! | topic below the discovery prefix | what it announces | retained |
 //! |---|---|---|
 //! | `device/vedette_<node>/config` | the appliance: `online`, `problem`, `cameras_up`, `health` | yes |
-//! | `device/vedette_<node>_<camera>/config` | a camera: `link`, `health`, and for each rule `<rule>_active` (a lasting rule: binary sensor), `<rule>_value` (a counting one: sensor), `<rule>_event` (event), `<rule>_armed` (switch) | yes |
+//! | `device/vedette_<node>_<camera>/config` | a camera: `link`, `health`, and for each rule `<rule>_active` (a lasting rule: binary sensor), `<rule>_value` (a counting one: sensor), `<rule>_event` (event), `<rule>_armed` (switch, where the broker's `commands` have `arm`) | yes |
 //! | `status` | listened to: `online` says that Home Assistant began anew, so that everything is told again | |
+//!
+//! `health` is an event entity too: what is wrong with the appliance or the camera, and test alarms.
 //!
 //! Names have hyphens and never underscores: parted by underscores, no two devices and no two entities of a broker are
 //! one, whatever their names. Identifiers hold node, camera and rule and nothing else: they survive restarts, updates
@@ -35,17 +37,23 @@ pub const NAME: &str = "homeassistant";
 /// One line for people.
 pub const ABOUT: &str = "devices and entities that appear in Home Assistant by themselves; brings `vedette`";
 
+/// The command that a switch gives.
+const ARM: &str = "arm";
+
 /// The dialect.
 #[derive(Debug)]
 pub struct HomeAssistant {
     discovery: String,
+    /// Whether rules may be armed over this broker.
+    arms: bool,
 }
 
 /// Takes `[broker.NAME.homeassistant]`.
 pub fn build(settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
     let discovery = settings.homeassistant.discovery.clone();
     check_prefix("discovery", &discovery)?;
-    Ok(Arc::new(HomeAssistant { discovery }))
+    let arms = settings.commands.iter().any(|verb| verb == ARM);
+    Ok(Arc::new(HomeAssistant { discovery, arms }))
 }
 
 impl Dialect for HomeAssistant {
@@ -66,7 +74,7 @@ impl Dialect for HomeAssistant {
     }
 
     fn update(&self, at: &Place, update: &Update) -> Vec<Message> {
-        let announcer = Announcer::new(at);
+        let announcer = Announcer::new(at, self.arms);
         match update {
             // The appliance first: Home Assistant wants to know a device before those that hang on it.
             Update::Inventory(inventory) => vec![announcer.node(), announcer.camera(inventory)],
@@ -80,7 +88,7 @@ impl Dialect for HomeAssistant {
     fn cleared(&self, at: &Place, update: &Update) -> Vec<Message> {
         match update {
             Update::Inventory(gone) => {
-                let device = Announcer::new(at).camera_device(&gone.camera);
+                let device = Announcer::new(at, self.arms).camera_device(&gone.camera);
                 vec![Message::retained(config_topic(&device), Vec::new())]
             }
             Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) => Vec::new(),
@@ -110,11 +118,12 @@ struct Announcer<'a> {
     node: &'a Name,
     /// Where the topics of the dialect `vedette` begin.
     root: String,
+    arms: bool,
 }
 
 impl<'a> Announcer<'a> {
-    fn new(at: &'a Place) -> Self {
-        Self { node: &at.node, root: Vedette.root(at) }
+    fn new(at: &'a Place, arms: bool) -> Self {
+        Self { node: &at.node, root: Vedette.root(at), arms }
     }
 
     fn node_device(&self) -> String {
@@ -267,11 +276,16 @@ impl<'a> Announcer<'a> {
         }
         let phases: &[Phase] =
             if *lasting { &[Phase::Begin, Phase::Update, Phase::End] } else { &[Phase::Once] };
-        let test = format!("value_json.rule == '{name}'");
+        let test = format!("value_json.rule == '{name}' and value_json.kind not in {APPLIANCE}");
         let topic = self.topic(&format!("{camera}/event"));
         let event = event_entity(&format!("{name} event"), &topic, &test, phases, node_up);
         components.add(&format!("{name}_event"), event);
-        components.add(&format!("{name}_armed"), self.arm_switch(camera, name, &state, node_up));
+        let armed = format!("{name}_armed");
+        if self.arms {
+            components.add(&armed, self.arm_switch(camera, name, &state, node_up));
+        } else {
+            components.remove(&armed, "switch");
+        }
     }
 
     fn arm_switch(&self, camera: &CameraId, rule: &Name, state: &str, node_up: &Value) -> Entity {
@@ -283,7 +297,7 @@ impl<'a> Announcer<'a> {
             "value_template": said("'ON' if value_json.armed else 'OFF'"),
             "state_on": "ON",
             "state_off": "OFF",
-            "command_topic": self.topic("command/arm"),
+            "command_topic": self.topic(&format!("command/{ARM}")),
             "payload_on": arm(true),
             "payload_off": arm(false),
             "availability": node_up,
@@ -298,6 +312,9 @@ impl<'a> Announcer<'a> {
 
 /// Whether the camera of a status gives frames, as a Jinja expression.
 const SEES: &str = "value_json.state in ['live', 'tampered']";
+
+/// Kinds that are not of a rule, whatever it is called, as a Jinja expression.
+const APPLIANCE: &str = "['health', 'test']";
 
 /// What a link tells beside its state. Not the frame rate: Home Assistant would store every change of it.
 const LINK_ATTRIBUTES: &str =
@@ -332,9 +349,10 @@ fn entity(keys: Value) -> Entity {
     }
 }
 
+/// The appliance's own events, and test alarms.
 fn health(topic: &str, availability: &Value) -> Entity {
     let phases = [Phase::Begin, Phase::Update, Phase::End, Phase::Once];
-    event_entity("health", topic, "value_json.kind == 'health'", &phases, availability)
+    event_entity("health", topic, &format!("value_json.kind in {APPLIANCE}"), &phases, availability)
 }
 
 /// Events of a topic for which `test`, a Jinja expression, holds. All of an event's keys become attributes.

@@ -9,6 +9,8 @@ use vedette_core::Name;
 pub struct Settings {
     /// The broker's name in the configuration.
     pub broker: Option<Name>,
+    /// Verbs that the broker's clients may ask for.
+    pub commands: Vec<String>,
     /// `[broker.NAME.homeassistant]`.
     pub homeassistant: HomeAssistantSettings,
     /// `[broker.NAME.sparkplug]`.

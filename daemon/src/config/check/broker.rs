@@ -86,6 +86,7 @@ pub(super) fn build(
     let name = name?;
     let settings = Settings {
         broker: Some(name.clone()),
+        commands: commands.clone(),
         homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
         sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
         frigate: FrigateSettings { prefix: frigate.prefix },

@@ -140,7 +140,7 @@ fn place() -> Place {
 }
 
 fn dialect() -> Arc<dyn Dialect> {
-    build(&Settings::default()).unwrap()
+    build(&Settings { commands: vec!["arm".to_owned()], ..Settings::default() }).unwrap()
 }
 
 fn rule(text: &str, lasting: bool, counts: bool) -> RuleInventory {
@@ -417,7 +417,9 @@ fn an_event_reaches_its_rules_entity_and_no_other() {
         Case(event("crowd", "intrusion", Phase::Update), "crowd_event"),
         Case(event("crowd", "intrusion", Phase::End), "crowd_event"),
         Case(event("fence", "line_crossing", Phase::Once), "fence_event"),
-        Case(event("camera", "health", Phase::Begin), "health"),
+        Case(event("camera-lost", "health", Phase::Begin), "health"),
+        Case(event("crowd", "health", Phase::Begin), "health"),
+        Case(event("test", "test", Phase::Once), "health"),
     ];
     for Case(event, owner) in &cases {
         let payload = said(event);
@@ -443,6 +445,17 @@ fn a_switch_sends_what_the_command_arm_takes() {
     for (key, wish) in [("payload_on", true), ("payload_off", false)] {
         let sent: Value = serde_json::from_str(armed[key].as_str().unwrap()).unwrap();
         assert_eq!(sent, json!({ "camera": "gate", "rule": "crowd", "armed": wish }));
+        let taken: crate::commands::arm::Config = serde_json::from_value(sent).unwrap();
+        assert_eq!(taken.armed, wish);
+    }
+}
+
+#[test]
+fn without_the_command_arm_there_are_no_switches() {
+    let silent = build(&Settings { commands: vec!["status".to_owned()], ..Settings::default() }).unwrap();
+    let camera = json(&silent.update(&place(), &Update::Inventory(inventory()))[1]);
+    for key in ["crowd_armed", "fence_armed"] {
+        assert_eq!(component(&camera, key), &json!({ "platform": "switch" }), "{key}");
     }
 }
 
