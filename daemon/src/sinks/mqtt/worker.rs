@@ -189,20 +189,8 @@ impl Worker {
     async fn connection(&mut self, connected: &mut Option<Mono>) -> Result<(), LinkError> {
         let will = self.speaker.will(&self.context, &*self.clock);
         let (sender, mut poller) = link::open(&self.config, self.version, will)?;
-        let Self {
-            config,
-            context,
-            clock,
-            stop,
-            appended,
-            changed,
-            drain_until,
-            complaint,
-            version,
-            answered,
-            speaker,
-        } = self;
-        let mut speaker = Some(speaker);
+        let (context, clock) = (&self.context, &*self.clock);
+        let mut speaker = Some(&mut self.speaker);
         let mut live: Option<Live<'_>> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -216,31 +204,31 @@ impl Worker {
                         live.as_ref().and_then(|live| live.session.wakes(clock.now())).unwrap_or(TICK);
                     tokio::select! {
                         happened = &mut poll => break happened?,
-                        _ = appended.changed() => {}
-                        _ = changed.changed() => {}
-                        Some(answer) = answered.recv() => if let Some(live) = &mut live {
+                        _ = self.appended.changed() => {}
+                        _ = self.changed.changed() => {}
+                        Some(answer) = self.answered.recv() => if let Some(live) = &mut live {
                             live.session.answer(answer);
                         },
-                        _ = stop.changed() => {}
+                        _ = self.stop.changed() => {}
                         _ = tick.tick() => {}
                         () = tokio::time::sleep(wakes) => {}
                     }
                     if let Some(live) = &mut live {
-                        live.turn(clock.now(), *stop.borrow(), drain_until)?;
+                        live.turn(clock.now(), *self.stop.borrow(), &mut self.drain_until)?;
                     }
                 }
             };
             match (happened, &mut live) {
                 (Happened::Connected(limits), _) => {
-                    let (id, Address { host, port, .. }) = (&context.id, &config.address);
-                    log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}, MQTT {version}");
-                    *complaint = None;
+                    let (id, Address { host, port, .. }) = (&context.id, &self.config.address);
+                    log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}, MQTT {}", self.version);
+                    self.complaint = None;
                     context.status.change(|s| (s.connected, s.last_error) = (true, None));
                     *connected = Some(clock.now());
                     // A link is for one connection, so this happens once.
                     live = speaker.take().map(|speaker| {
-                        let session = speaker.converse(context, &**clock, limits);
-                        Live::new(context, &**clock, &sender, session)
+                        let session = speaker.converse(context, clock, limits);
+                        Live::new(context, clock, &sender, session)
                     });
                 }
                 (Happened::Farewell, live) => {
@@ -252,7 +240,7 @@ impl Worker {
                 (_, None) => {}
             }
             if let Some(live) = &mut live {
-                live.turn(clock.now(), *stop.borrow(), drain_until)?;
+                live.turn(clock.now(), *self.stop.borrow(), &mut self.drain_until)?;
             }
         }
     }
