@@ -170,7 +170,7 @@ pub fn import(
     let guess = family(file, &outputs, size, options.family.as_deref(), &mut findings)?;
     let kind = guess.table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
     let labels = labels(file, &kind, &guess, options.labels.as_deref(), &mut findings)?;
-    let habits = Habits::of(&kind, guess.role, input.element);
+    let habits = Habits::of(&kind, &outputs, input.element);
     habits.apply(&mut input, options, &mut findings);
     let form = DraftForm {
         form: Form::Fp32,
@@ -294,7 +294,10 @@ fn family(
     findings: &mut Vec<String>,
 ) -> Result<Guess, ImportError> {
     let kind = |guess: &Guess| guess.table.get("kind").and_then(toml::Value::as_str).unwrap_or("").to_owned();
-    let mut guesses = families::guess(outputs, size);
+    // One picture is asked for at a time: an open batch is 1 here.
+    let mut single = outputs.to_vec();
+    single.iter_mut().filter_map(|(_, shape)| shape.first_mut()).filter(|n| **n < 0).for_each(|n| *n = 1);
+    let mut guesses = families::guess(&single, size);
     if let Some(asked) = asked {
         guesses.retain(|guess| kind(guess) == asked);
     }

@@ -110,6 +110,37 @@ fn a_model_that_does_not_open_leaves_the_folder_empty() {
 }
 
 #[test]
+fn an_open_batch_is_one_picture() {
+    let Some(runtime) = runtime() else { return };
+    let mut model = ModelProto::decode(network(&[-1, 3, 48, 64], 17).as_slice()).unwrap();
+    model.graph.as_mut().unwrap().output = vec![value("output_0", &[-1, 1, 17, 3])];
+    let bytes = model.encode_to_vec();
+    let imported = import(runtime, "batch.onnx", &bytes, &ImportOptions::default()).unwrap();
+    assert!(imported.findings.iter().any(|line| line.contains("[-1, 1, 17, 3]")), "{:?}", imported.findings);
+    let (folder, files) = (tempfile::tempdir().unwrap(), [("batch.onnx".to_owned(), bytes)]);
+    let manifest = install(runtime, imported.draft, &files, folder.path(), false).unwrap();
+    let mut network = Network::open(runtime, &manifest, &NetworkOptions::default()).unwrap();
+    network.check_golden().unwrap();
+}
+
+#[test]
+fn a_mean_that_is_not_finite_is_left_out_of_the_golden_pair() {
+    let Some(runtime) = runtime() else { return };
+    let mut model = ModelProto::decode(network(&[1, 3, 48, 64], 2).as_slice()).unwrap();
+    let gains = TensorProto::from_floats("gains", &[1, 1, 2, 1], &[1.0, f32::NEG_INFINITY]);
+    model.graph.as_mut().unwrap().initializer = vec![gains];
+    let bytes = model.encode_to_vec();
+    let labels = Some(["head", "foot"].map(Class::new).to_vec());
+    let options = ImportOptions { labels, ..Default::default() };
+    let imported = import(runtime, "masked.onnx", &bytes, &options).unwrap();
+    let (folder, files) = (tempfile::tempdir().unwrap(), [("masked.onnx".to_owned(), bytes)]);
+    let manifest = install(runtime, imported.draft, &files, folder.path(), false).unwrap();
+    assert!(manifest.golden().is_none(), "{:?}", manifest.golden());
+    let mut network = Network::open(runtime, &manifest, &NetworkOptions::default()).unwrap();
+    network.check_golden().unwrap();
+}
+
+#[test]
 fn what_the_graph_leaves_open_is_asked_for() {
     let Some(runtime) = runtime() else { return };
     let bytes = network(&[1, 3, -1, -1], 17);

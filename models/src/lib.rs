@@ -51,7 +51,7 @@ pub use manifest::{
     Card, ColorOrder, Draft, DraftForm, Element, Fit, FormFile, FormInput, Golden, InputSpec, Layout,
     Manifest, ManifestError, Tables, Upstream,
 };
-pub use network::{ModelError, Network, NetworkOptions};
+pub use network::{ModelError, Network, NetworkOptions, OutputMean};
 pub use onnx::check::OnnxError;
 pub use pose::{KeyPoint, PoseEstimator};
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};

@@ -99,9 +99,13 @@ pub struct Golden {
     pub multiplier: u32,
     /// Which form was measured.
     pub form: Form,
-    /// Outputs by name: the mean of all values.
+    /// Outputs by name: the mean of all values. One that is not finite is not compared.
     pub means: BTreeMap<String, f64>,
-    /// How far a mean may be off, as a share of it: kernels of other CPUs round differently.
+    /// The same outputs: the mean of the values' magnitudes; default none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub magnitudes: BTreeMap<String, f64>,
+    /// How far both may be off, as a share of the magnitude, without one of the mean, at least of 0.001: kernels of
+    /// other CPUs round differently.
     pub tolerance: f64,
 }
 

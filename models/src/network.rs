@@ -3,6 +3,7 @@
 //! Owns: the session and the order pre-processing → run → decode. Does not know: what the outputs are good for
 //! ([`crate::Detector`] and its siblings do), cameras, threads (the daemon gives each network one).
 
+mod golden;
 mod signature;
 
 use ort::session::Session;
@@ -18,6 +19,9 @@ use crate::runtime::Runtime;
 use crate::session::{self, Opened, Wish};
 use crate::tensor::InputTensor;
 
+pub use self::golden::OutputMean;
+
+use self::golden::{Mismatch, pixels};
 use self::signature::{check_input, check_outputs};
 use crate::tensorrt::TensorRtOptions;
 use crate::upgrade::{Served, Serving, Upgrade};
@@ -123,13 +127,15 @@ pub enum ModelError {
     View(#[from] EmptyView),
     /// The golden pair does not come out: a broken file, runtime or processor.
     #[error(
-        "model `{model}`: mean of `{output}` should be {expected}, is {found}: runtime or file is broken"
+        "model `{model}`: {figure} of `{output}` should be {expected}, is {found}: runtime or file is broken"
     )]
     Golden {
         /// The model.
         model: String,
         /// The output.
         output: String,
+        /// What of its values.
+        figure: &'static str,
         /// By the manifest.
         expected: f64,
         /// On this machine.
@@ -270,21 +276,15 @@ impl Network {
         let Some(golden) = self.manifest.golden().cloned().filter(|g| g.form == self.report.form) else {
             return Ok(());
         };
-        for (output, found) in self.golden_means(golden.multiplier)? {
-            let expected = golden.means.get(&output).copied().unwrap_or(f64::NAN);
-            let near = (found - expected).abs() <= expected.abs() * golden.tolerance;
-            if !near {
-                let model = self.manifest.name().to_owned();
-                return Err(ModelError::Golden { model, output, expected, found });
-            }
-        }
-        Ok(())
+        let Some(mismatch) = golden.mismatch(&self.golden_means(golden.multiplier)?) else { return Ok(()) };
+        let Mismatch { output, figure, expected, found } = mismatch;
+        Err(ModelError::Golden { model: self.manifest.name().to_owned(), output, figure, expected, found })
     }
 
     /// The mean of each output on the golden input of this `multiplier`: what a manifest's `[golden]` states.
-    pub fn golden_means(&mut self, multiplier: u32) -> Result<Vec<(String, f64)>, ModelError> {
-        self.write(&golden_pixels(&self.spec, multiplier));
-        self.run(|_, outputs| Ok(outputs.iter().map(|o| (o.name.to_owned(), mean(o.data))).collect()))
+    pub fn golden_means(&mut self, multiplier: u32) -> Result<Vec<OutputMean>, ModelError> {
+        self.write(&pixels(&self.spec, multiplier));
+        self.run(|_, outputs| Ok(outputs.iter().map(|o| OutputMean::of(o.name, o.data)).collect()))
     }
 
     /// Runs on what the input holds and hands over the outputs that the family names.
@@ -358,18 +358,9 @@ pub(crate) fn expect_role(manifest: &Manifest, wanted: Role) -> Result<(), Model
     }
 }
 
-fn mean(data: &[f32]) -> f64 {
-    data.iter().map(|v| f64::from(*v)).sum::<f64>() / data.len().max(1) as f64
-}
-
-/// Byte i is the top byte of i · `multiplier` (wrapping at 32 bits).
-fn golden_pixels(spec: &InputSpec, multiplier: u32) -> Vec<u8> {
-    (0..spec.len() as u32).map(|i| (i.wrapping_mul(multiplier) >> 24) as u8).collect()
-}
-
 /// Who runs what; empty, with a line in the log, where it cannot be measured (no folder for temporary files).
 fn measure(wish: Wish<'_>, opened: &Opened, input: &mut InputTensor, spec: &InputSpec) -> Vec<ProviderShare> {
-    input.write(&golden_pixels(spec, 2_654_435_761));
+    input.write(&pixels(spec, 2_654_435_761));
     let profile = || -> Result<_, ProfileError> {
         let folder = Folder::create()?;
         let failed = |e: ort::Error| ProfileError::Session(e.to_string());

@@ -111,7 +111,8 @@ pub struct LayerReport {
     pub op: String,
     /// It is not int8.
     pub fp32: bool,
-    /// Its output against fp32, in dB, all layers before it being int8 too.
+    /// Its output against fp32, in dB, all layers before it being int8 too; none where it stays fp32 or is never
+    /// finite.
     pub snr_db: Option<f64>,
     /// The worst output of the network, in dB, with only this layer in int8; measured where layers may go back to fp32.
     pub alone_db: Option<f64>,
@@ -128,9 +129,10 @@ pub struct QuantizedForm {
     pub range: RangeMethod,
     /// Its input, where it is not that of the fp32 file any more.
     pub stem: Option<FormInput>,
-    /// The worst output against fp32, in dB, on samples not calibrated on.
+    /// The worst output against fp32, in dB, on samples not calibrated on; values that are not finite in fp32 do not
+    /// count. 200: no noise at all; -inf: values missing, or not finite any more.
     pub snr_db: f64,
-    /// Each float output's.
+    /// Each float output's, of those with a finite value.
     pub outputs: Vec<(String, f64)>,
     /// In the order of the graph.
     pub layers: Vec<LayerReport>,
@@ -177,6 +179,11 @@ pub enum QuantizeError {
     /// A value without finite numbers in all samples.
     #[error("`{0}` had no finite value in any sample; keep its node in fp32")]
     NoRange(String),
+    /// No float output, or none with a finite value.
+    #[error(
+        "no output of the network had a finite number on the samples it is measured with: what int8 costs cannot be measured; give other samples, or export the network with its float outputs"
+    )]
+    NothingCompared,
     /// ONNX Runtime said no.
     #[error("ONNX Runtime: {0}")]
     Session(String),

@@ -36,6 +36,9 @@ const POINTS: [(&str, f64); 17] = [
     ("right ankle", 0.089),
 ];
 
+/// Share of a person's box that its outline covers, for annotations without an area (jin-s13/xtcocoapi, `cocoeval.py`).
+const OUTLINE_SHARE: f64 = 0.53;
+
 /// How accurate a pose network is in annotated boxes. Counted are persons with at least one annotated point, crowds
 /// left out; all sets pooled.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,9 +65,8 @@ struct Annotation {
     image_id: u64,
     /// Left, top, width, height in pixels.
     bbox: [f32; 4],
-    /// Of the person's outline, in square pixels.
-    #[serde(default)]
-    area: f64,
+    /// Of the person's outline, in square pixels; without, a share of the box stands in.
+    area: Option<f64>,
     /// x, y in pixels and visibility (0: not annotated), point after point.
     #[serde(default)]
     keypoints: Vec<f64>,
@@ -154,7 +156,10 @@ impl Person {
             *place = (visibility > 0.0).then_some([x, y]);
         }
         let there = points.iter().any(Option::is_some);
-        there.then_some(Self { bbox: annotation.bbox, area: annotation.area, points })
+        let [.., width, height] = annotation.bbox.map(f64::from);
+        let area = annotation.area.filter(|area| area.is_finite() && *area > 0.0);
+        let area = area.unwrap_or(width * height * OUTLINE_SHARE);
+        there.then_some(Self { bbox: annotation.bbox, area, points })
     }
 
     /// Its box, 0..1 of a picture of `width` x `height` pixels.

@@ -97,6 +97,23 @@ fn persons_are_read_with_their_points_and_crowds_are_not() {
 }
 
 #[test]
+fn without_an_area_the_box_tells_how_large_a_person_is() {
+    let annotation = |area| Annotation {
+        image_id: 1,
+        bbox: [0.0, 0.0, 10.0, 20.0],
+        area,
+        keypoints: [5.0, 5.0, 2.0].repeat(POINTS.len()),
+        iscrowd: 0,
+    };
+    for area in [None, Some(0.0), Some(f64::NAN)] {
+        near(Person::new(&annotation(area)).unwrap().area, 106.0);
+    }
+    near(Person::new(&annotation(Some(90.0))).unwrap().area, 90.0);
+    let missed = Person::new(&annotation(None)).unwrap().similarity(&estimate(1.0, [6.0, 5.0]));
+    assert!((0.1..1.0).contains(&missed), "a pixel off is no miss of everything: {missed}");
+}
+
+#[test]
 fn points_go_by_name() {
     let mut labels: Vec<Class> = POINTS.iter().map(|(name, _)| Class::new(&name.replace(' ', "_"))).collect();
     labels.reverse();

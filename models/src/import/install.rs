@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::ImportError;
 use crate::manifest::{Draft, Golden, Manifest};
-use crate::network::{Network, NetworkOptions};
+use crate::network::{Network, NetworkOptions, OutputMean};
 use crate::provider::{Form, Provider};
 use crate::runtime::Runtime;
 
@@ -31,7 +31,7 @@ pub struct Staged {
     folder: PathBuf,
     files: Vec<String>,
     manifest: Manifest,
-    means: BTreeMap<Form, BTreeMap<String, f64>>,
+    means: BTreeMap<Form, Vec<OutputMean>>,
 }
 
 impl Staged {
@@ -61,7 +61,7 @@ impl Staged {
             }
             let only = manifest.clone().only(form.form)?;
             let mut network = Network::open(runtime, &only, &NetworkOptions::default())?;
-            means.insert(form.form, network.golden_means(MULTIPLIER)?.into_iter().collect());
+            means.insert(form.form, network.golden_means(MULTIPLIER)?);
         }
         let files = files.iter().map(|(name, _)| name.clone()).collect();
         Ok(Self { stage, folder: folder.to_owned(), files, manifest, means })
@@ -88,11 +88,8 @@ impl Staged {
         }
         let tried =
             |form: &Form| draft.forms.iter().any(|f| f.form == *form) && self.means.contains_key(form);
-        draft.golden = Provider::Cpu.forms().iter().chain(&Form::ALL).find(|form| tried(form)).map(|&form| {
-            let tolerance = if form == Form::Fp32 { TOLERANCE.0 } else { TOLERANCE.1 };
-            let means = self.means.get(&form).cloned().unwrap_or_default();
-            Golden { multiplier: MULTIPLIER, form, means, tolerance }
-        });
+        let form = Provider::Cpu.forms().iter().chain(&Form::ALL).find(|form| tried(form));
+        draft.golden = form.and_then(|form| golden(*form, self.means.get(form)?));
         self.stage.write(&last, draft.to_toml()?.as_bytes())?;
         for name in names {
             let (from, to) = (self.stage.0.join(name), self.folder.join(name));
@@ -114,6 +111,15 @@ pub fn install(
     replace: bool,
 ) -> Result<Manifest, ImportError> {
     Staged::new(runtime, &draft, files, folder)?.commit(draft, replace)
+}
+
+/// None where no output has a finite mean.
+fn golden(form: Form, outputs: &[OutputMean]) -> Option<Golden> {
+    let tolerance = if form == Form::Fp32 { TOLERANCE.0 } else { TOLERANCE.1 };
+    let (means, magnitudes) = (BTreeMap::new(), BTreeMap::new());
+    let mut golden = Golden { multiplier: MULTIPLIER, form, means, magnitudes, tolerance };
+    golden.set_means(outputs);
+    (!golden.means.is_empty()).then_some(golden)
 }
 
 fn manifest_file(draft: &Draft) -> String {

@@ -40,7 +40,11 @@ impl<'a> Reference<'a> {
         Ok(Self { runtime, origin, input, samples, answers })
     }
 
-    /// Per output: signal-to-noise ratio of a model against fp32, in dB, on the first `count` samples.
+    /// Per output: signal-to-noise ratio of a model against fp32, in dB, on the first `count` samples. Never empty,
+    /// never NaN.
+    ///
+    /// # Errors
+    /// [`QuantizeError::NothingCompared`]; a failing runtime.
     pub(super) fn snr(
         &self,
         model: &ModelProto,
@@ -49,12 +53,14 @@ impl<'a> Reference<'a> {
     ) -> Result<Vec<(String, f64)>, QuantizeError> {
         let names = model.graph.as_ref().map(|g| g.output.iter().map(|o| o.name().to_owned()));
         let names: Vec<String> = names.into_iter().flatten().collect();
-        let mut noise: Vec<Option<Noise>> = vec![None; names.len()];
+        let mut noise = vec![Noise::default(); names.len()];
         let samples = &self.samples[..count.min(self.samples.len())];
         runner::run(self.runtime, model, input, samples, |sample, output, found| {
-            noise[output].get_or_insert_default().add(&self.answers[sample][output], found);
+            noise[output].add(&self.answers[sample][output], found);
         })?;
-        Ok(names.into_iter().zip(noise).filter_map(|(name, noise)| Some((name, noise?.db()))).collect())
+        let compared: Vec<_> =
+            names.into_iter().zip(noise).filter_map(|(name, noise)| Some((name, noise.db()?))).collect();
+        if compared.is_empty() { Err(QuantizeError::NothingCompared) } else { Ok(compared) }
     }
 
     /// The worst output's.
@@ -64,7 +70,8 @@ impl<'a> Reference<'a> {
 }
 
 pub(super) fn lowest(outputs: &[(String, f64)]) -> f64 {
-    outputs.iter().map(|(_, db)| *db).fold(200.0, f64::min)
+    // Not `f64::min`: that would drop a NaN, and a ratio that is none must not pass for a good one.
+    outputs.iter().map(|(_, db)| *db).fold(200.0, |low, db| if db < low || db.is_nan() { db } else { low })
 }
 
 fn answers(
@@ -122,7 +129,7 @@ pub(super) fn layers(
         })?;
         for (value, noise) in chunk.iter().zip(noise) {
             for (_, report) in reports.iter_mut().filter(|(of, _)| of == value) {
-                report.snr_db = Some(noise.db());
+                report.snr_db = noise.db();
             }
         }
     }
@@ -173,7 +180,8 @@ pub(super) fn mix(
         let mut keep = mixed.keep_fp32.clone();
         keep.insert(product.clone());
         let then = reference.worst(&int8(&keep)?.model, usize::MAX)?;
-        if then >= now + LEAST_GAIN_DB {
+        // From -inf, -inf is no gain.
+        if then > now && then >= now + LEAST_GAIN_DB {
             (now, left) = (then, left - 1);
             mixed.keep_fp32 = keep;
         }

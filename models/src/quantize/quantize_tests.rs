@@ -236,6 +236,52 @@ fn auto_is_as_good_as_the_best_method() {
     }
 }
 
+/// The network with this added to its four output channels, place by place.
+fn masked(mask: [f32; 4]) -> ModelProto {
+    let mut model = network();
+    let graph = model.graph.as_mut().unwrap();
+    let all: Vec<f32> = mask.iter().flat_map(|v| vec![*v; SIZE * SIZE]).collect();
+    let offset = graph.initializer.iter_mut().find(|tensor| tensor.name() == "offset").unwrap();
+    // One value a place: one a channel would become the convolution's bias.
+    *offset = TensorProto::from_floats("offset", &[4, SIZE as i64, SIZE as i64], &all);
+    model
+}
+
+#[test]
+fn a_masked_value_hides_no_noise() {
+    let ruined = QuantizeOptions { range: RangeMethod::Percentile(50.0), ..options(true) };
+    let good = options(true);
+    let masks = [[0.0, 0.0, 0.0, 0.0], [0.0, f32::NEG_INFINITY, 0.0, 0.0]];
+    for (wish, expected) in [(&ruined, 0.0..15.0), (&good, 25.0..100.0)] {
+        for mask in masks {
+            let Some(quantized) = run(wish, &masked(mask)) else { return };
+            for form in &quantized.unwrap().forms {
+                assert!(expected.contains(&form.snr_db), "{mask:?} {}: {} dB", form.form, form.snr_db);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let mut counted = network();
+    let graph = counted.graph.as_mut().unwrap();
+    graph.node.push(NodeProto::new("ArgMax", "best", &["y"], &["class"]).with_int("axis", 1));
+    graph.output = vec![value("class", data_type::INT64, &[1, 1, SIZE as i64, SIZE as i64])];
+    for model in [masked([f32::NEG_INFINITY; 4]), counted] {
+        let Some(quantized) = run(&options(true), &model) else { return };
+        assert!(matches!(quantized, Err(QuantizeError::NothingCompared)), "{quantized:?}");
+    }
+}
+
+#[test]
+fn a_ratio_that_is_none_is_the_worst() {
+    let lowest = |values: &[f64]| lowest(&values.iter().map(|db| (String::new(), *db)).collect::<Vec<_>>());
+    assert_eq!(lowest(&[30.0, 20.0, 40.0]), 20.0);
+    assert_eq!(lowest(&[30.0, f64::NEG_INFINITY]), f64::NEG_INFINITY);
+    assert!(lowest(&[30.0, f64::NAN, 20.0]).is_nan() && lowest(&[f64::NAN]).is_nan());
+}
+
 #[test]
 fn what_cannot_be_handled_is_refused_by_name() {
     let refused = |change: &dyn Fn(&mut ModelProto)| {

@@ -60,24 +60,34 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Power of signal and of noise, added up.
+/// Power of signal and of noise, added up over the values that are finite where they are expected: of a logit that a
+/// network masks with -inf nothing can be lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Noise {
     signal: f64,
     noise: f64,
+    compared: bool,
 }
 
 impl Noise {
+    /// Another number of values, or one that is not finite where it should be, is noise without end.
     pub(super) fn add(&mut self, expected: &[f32], found: &[f32]) {
-        for (e, f) in expected.iter().zip(found) {
+        if expected.len() != found.len() {
+            (self.noise, self.compared) = (f64::INFINITY, true);
+        }
+        for (e, f) in expected.iter().zip(found).filter(|(e, _)| e.is_finite()) {
             self.signal += f64::from(*e).powi(2);
-            self.noise += (f64::from(*e) - f64::from(*f)).powi(2);
+            self.noise += if f.is_finite() { (f64::from(*e) - f64::from(*f)).powi(2) } else { f64::INFINITY };
+            self.compared = true;
         }
     }
 
-    /// `10 log10(signal / noise)`, at most 200 dB (no noise at all).
-    pub(super) fn db(self) -> f64 {
-        if self.noise <= self.signal * 1e-20 { 200.0 } else { 10.0 * (self.signal / self.noise).log10() }
+    /// `10 log10(signal / noise)`: at most 200 dB (no noise at all), -inf without end of noise. None where there was
+    /// nothing to compare.
+    pub(super) fn db(self) -> Option<f64> {
+        let db =
+            if self.noise <= self.signal * 1e-20 { 200.0 } else { 10.0 * (self.signal / self.noise).log10() };
+        self.compared.then_some(db)
     }
 }
 
@@ -89,7 +99,29 @@ mod tests {
     fn noise_of_a_tenth_is_twenty_decibels() {
         let mut noise = Noise::default();
         noise.add(&[1.0, -1.0], &[1.1, -0.9]);
-        assert!((noise.db() - 20.0).abs() < 1e-3, "{}", noise.db());
-        assert_eq!(Noise::default().db(), 200.0);
+        assert!((noise.db().unwrap() - 20.0).abs() < 1e-3, "{noise:?}");
+    }
+
+    #[test]
+    fn only_what_should_be_finite_is_compared_and_must_be_there() {
+        struct Case<'a>(&'a [f32], &'a [f32], Option<f64>);
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let cases = [
+            Case(&[], &[], None),
+            Case(&[-inf, nan], &[-inf, 3.0], None),
+            Case(&[2.0, -inf], &[2.0, -inf], Some(200.0)),
+            Case(&[2.0, nan], &[2.0, 7.0], Some(200.0)),
+            Case(&[0.0], &[0.0], Some(200.0)),
+            Case(&[10.0, -inf], &[9.0, -inf], Some(20.0)),
+            Case(&[10.0, 1.0], &[10.0, nan], Some(f64::NEG_INFINITY)),
+            Case(&[10.0, 1.0], &[10.0, -inf], Some(f64::NEG_INFINITY)),
+            Case(&[10.0, 1.0], &[10.0], Some(f64::NEG_INFINITY)),
+            Case(&[], &[10.0], Some(f64::NEG_INFINITY)),
+        ];
+        for Case(expected, found, db) in cases {
+            let mut noise = Noise::default();
+            noise.add(expected, found);
+            assert_eq!(noise.db(), db, "{expected:?} {found:?}");
+        }
     }
 }

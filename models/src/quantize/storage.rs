@@ -43,8 +43,10 @@ impl WeightStorage {
         }
     }
 
-    /// Lowest and highest value. int8 leaves out -128: with it, two products of a pair can overflow int16 on processors
-    /// without VNNI. int4 is widened to int8 before it is multiplied, and has no value to spare.
+    /// Lowest and highest value. int8 leaves out -128, as TensorFlow Lite's quantisation specification has it: the range
+    /// is the same on both sides of zero, and two products with int8 activations fit int16 (2 · 127 · 128 = 32512). It is
+    /// no help to U8S8 on processors without VNNI, whose pairs can reach 2 · 255 · 127 = 64770 and saturate. int4 is
+    /// widened to int8 before it is multiplied, and has no value to spare.
     const fn range(self) -> (f32, f32) {
         match self {
             Self::Int8 => (-127.0, 127.0),

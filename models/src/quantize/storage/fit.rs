@@ -52,12 +52,12 @@ fn refit(values: &[f32], scale: f32, storage: WeightStorage) -> f32 {
     (product / square) as f32
 }
 
-/// Signal to noise of weights stored so, in dB.
+/// Signal to noise of weights stored so, in dB; 200 of none at all.
 pub(super) fn snr_db(values: &[f32], stored: &[i8], scale_of: impl Fn(usize) -> f32) -> f64 {
     let mut noise = Noise::default();
     let found: Vec<f32> = stored.iter().enumerate().map(|(at, q)| f32::from(*q) * scale_of(at)).collect();
     noise.add(values, &found);
-    noise.db()
+    noise.db().unwrap_or(200.0)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ fn answers(bytes: &[u8], input: &InputSpec, pictures: &[Vec<u8>]) -> Vec<f32> {
 fn snr_db(expected: &[f32], found: &[f32]) -> f64 {
     let mut noise = Noise::default();
     noise.add(expected, found);
-    noise.db()
+    noise.db().unwrap()
 }
 
 /// What differs between pictures, without the part that all have in common.
