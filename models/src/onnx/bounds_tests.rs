@@ -138,6 +138,7 @@ fn open_axes_are_what_the_manifest_says() {
 #[test]
 fn the_seeds_that_make_shapes_pass_as_they_are() {
     let model = grown();
+    assert!(check(&model, "m.onnx", None).is_ok());
     let fill = |a: &&AttributeProto| a.name() == "value";
     assert!(model.graph.unwrap().node.iter().any(|n| n.attribute.iter().any(|a| fill(&a))));
 }
