@@ -9,7 +9,7 @@ use ort::session::Session;
 use ort::value::Tensor;
 
 use crate::import::{ImportError, ImportOptions, import};
-use crate::onnx::mutations::{Mutations, branched, small};
+use crate::onnx::mutations::{Mutations, branched, grown, small};
 use crate::runtime::Runtime;
 
 const CHILD: &str = "VEDETTE_HOSTILE_SEEDS";
@@ -74,7 +74,7 @@ fn child(seeds: &str) {
     for seed in seeds {
         // Last words, should this be the one.
         eprintln!("seed {seed}");
-        let model = if seed % 2 == 0 { small() } else { branched() };
+        let model = [small, branched, grown][seed as usize % 3]();
         let bytes = Mutations::new(seed).damage(model);
         let outcome = match import(runtime, "m.onnx", &bytes, &ImportOptions::default()) {
             Err(error @ ImportError::File(_)) => ("refused_by_check", Some(error)),

@@ -16,6 +16,7 @@ pub use self::install::{Staged, install, sha256};
 use crate::families::{self, Guess, InputSize};
 use crate::manifest::{ColorOrder, Draft, DraftForm, Element, Fit, InputSpec, Layout, ManifestError};
 use crate::network::ModelError;
+use crate::onnx::bounds;
 use crate::onnx::check::{self, OnnxError};
 use crate::provider::Form;
 use crate::runtime::Runtime;
@@ -149,6 +150,14 @@ pub enum ImportError {
     Model(#[from] ModelError),
 }
 
+/// The bytes of a file to import, at most 256 MiB: a larger one is refused before it is in memory.
+///
+/// # Errors
+/// The file cannot be read, or is larger.
+pub fn read_model(file: &std::path::Path) -> Result<Vec<u8>, ImportError> {
+    Ok(check::bytes(file)?)
+}
+
 /// Reads a network's inputs and outputs through ONNX Runtime, and drafts its manifest. Nothing is written.
 ///
 /// # Errors
@@ -160,7 +169,7 @@ pub fn import(
     options: &ImportOptions,
 ) -> Result<Imported, ImportError> {
     let name = model_name(file, &options.name)?;
-    check::read(bytes, file)?;
+    bounds::check(&check::read(bytes, file)?, file, options.size)?;
     let session = open(runtime, file, bytes)?;
     let (mut input, mut findings) = picture(file, &session, options.size)?;
     let outputs: Vec<(String, Vec<i64>)> = (session.outputs().iter())

@@ -163,3 +163,12 @@ fn what_the_graph_leaves_open_is_asked_for() {
     let named = ImportOptions { name: "../up".to_owned(), ..Default::default() };
     assert!(ask(&bytes, &named).unwrap_err().to_string().contains("cannot be a model's name"));
 }
+
+#[test]
+fn a_file_beyond_the_limit_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.onnx");
+    std::fs::File::create(&path).unwrap().set_len(check::MOST_BYTES + 1).unwrap();
+    let error = read_model(&path).unwrap_err().to_string();
+    assert!(error.ends_with("x.onnx: is larger than 256 MiB, the most that is read"), "{error}");
+}

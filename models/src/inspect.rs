@@ -13,6 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::families::{self, InputSize};
+use crate::onnx::bounds::{closed, rows};
 use crate::onnx::check::{self, OnnxError};
 use crate::onnx::graph::{self, Wiring};
 use crate::onnx::shapes::{self, Shapes, Value};
@@ -96,7 +97,7 @@ pub fn inspect_bytes(bytes: &[u8], name: &str, options: InspectOptions) -> Resul
     let graph = model.graph.as_ref().unwrap_or(&empty);
     let constants: HashSet<&str> = graph.initializer.iter().map(super::onnx::TensorProto::name).collect();
     let inputs: Vec<&ValueInfoProto> = graph.input.iter().filter(|i| !constants.contains(i.name())).collect();
-    let given = inputs.iter().filter_map(|i| Some((i.name().to_owned(), closed(i, options)?))).collect();
+    let given = inputs.iter().filter_map(|i| Some((i.name().to_owned(), closed(i, options.size)?))).collect();
     let shapes = shapes::infer(&model, &given);
     let survey = Survey { graph, wiring: Wiring::new(graph), shapes };
     let port = |value: &&ValueInfoProto| survey.port(value);
@@ -126,26 +127,6 @@ pub fn inspect_bytes(bytes: &[u8], name: &str, options: InspectOptions) -> Resul
 
 fn producer(model: &ModelProto) -> String {
     format!("{} {}", model.producer_name(), model.producer_version()).trim().to_owned()
-}
-
-/// The axes of an input with open ones closed: the first is 1, those of rows and columns are `size`.
-fn closed(input: &ValueInfoProto, options: InspectOptions) -> Option<Vec<i64>> {
-    let dims = &input.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim;
-    let rows = rows(&dims.iter().map(|d| d.dim_value.unwrap_or(-1)).collect::<Vec<_>>());
-    let axis = |(at, dim): (usize, &crate::onnx::DimensionProto)| match (dim.dim_value, options.size) {
-        (Some(n), _) => Some(n),
-        (None, _) if at == 0 => Some(1),
-        (None, Some((_, height))) if dims.len() == 4 && at == rows => i64::try_from(height).ok(),
-        (None, Some((width, _))) if dims.len() == 4 && at == rows + 1 => i64::try_from(width).ok(),
-        _ => None,
-    };
-    dims.iter().enumerate().map(axis).collect()
-}
-
-/// Which of four axes are the rows; columns follow. NHWC where only the last axis can be channels.
-fn rows(dims: &[i64]) -> usize {
-    let channels = |at: usize| dims.get(at).is_some_and(|n| *n == 1 || *n == 3);
-    if channels(3) && !channels(1) { 1 } else { 2 }
 }
 
 /// Operators that ONNX Runtime's CPU provider runs on int8 without going back to float, or folds into such, and

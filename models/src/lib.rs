@@ -45,7 +45,7 @@ pub use evaluate::{
     CocoSet, EvalError, Evaluation, PoseEvaluation, evaluate, evaluate_pose, frame_from_rgb, read_picture,
 };
 pub use features::FeatureExtractor;
-pub use import::{Habits, ImportError, ImportOptions, Imported, Staged, import, install, sha256};
+pub use import::{Habits, ImportError, ImportOptions, Imported, Staged, import, install, read_model, sha256};
 pub use inspect::{InspectOptions, Inspection, Port, inspect, inspect_bytes};
 pub use manifest::{
     Card, ColorOrder, Draft, DraftForm, Element, Fit, FormFile, FormInput, Golden, InputSpec, Layout,
@@ -56,7 +56,7 @@ pub use onnx::check::OnnxError;
 pub use pose::{KeyPoint, PoseEstimator};
 pub use preprocess::{EmptyView, Letterbox, Preprocessor};
 pub use profile::{ProviderReport, ProviderShare, Registration};
-pub use provider::{Form, Provider, UnknownName};
+pub use provider::{Form, Provider, U8S8_SLOW, UnknownName, u8s8_saturates};
 pub use runtime::{Runtime, RuntimeError};
 pub use tensorrt::TensorRtOptions;
 pub use upgrade::{Served, Serving};

@@ -16,6 +16,7 @@ use vedette_core::{Class, Role};
 pub use self::input::{ColorOrder, Element, Fit, FormInput, InputSpec, Layout, Tables};
 pub use self::write::{Draft, DraftForm};
 use crate::families::{self, Family};
+use crate::onnx::check::{self, OnnxError};
 use crate::provider::{Form, Provider};
 
 /// A model's description. Cheap enough to clone.
@@ -157,6 +158,9 @@ pub enum ManifestError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A model file that cannot be read, or is larger than any that is.
+    #[error(transparent)]
+    File(#[from] OnnxError),
     /// A form the manifest does not list.
     #[error("model `{name}` has no form {form}; there are: {known}")]
     NoForm {
@@ -355,8 +359,7 @@ impl Manifest {
             file: file.file.clone(),
             folders: display(&self.folders),
         })?;
-        let bytes =
-            std::fs::read(&path).map_err(|source| ManifestError::Read { path: path.clone(), source })?;
+        let bytes = check::bytes(&path)?;
         let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         if found != file.sha256 {
             let (name, expected) = (self.name.clone(), file.sha256.clone());

@@ -119,3 +119,17 @@ fn missing_and_changed_files_are_refused_by_name() {
         assert!(wrong.contains(part), "{wrong}");
     }
 }
+
+#[test]
+fn a_model_file_beyond_the_limit_is_refused_before_it_is_read_whole() {
+    let (folder, manifest) = changed(|text| text);
+    let manifest = manifest.unwrap();
+    let file = manifest.form(Provider::Cpu).unwrap().1.file.clone();
+    // Sparse: it takes no room on the disk.
+    std::fs::File::create(folder.path().join(&file)).unwrap().set_len(check::MOST_BYTES + 1).unwrap();
+    let error = manifest.bytes(manifest.form(Provider::Cpu).unwrap().1).unwrap_err().to_string();
+    assert!(
+        error.contains(&file) && error.ends_with("is larger than 256 MiB, the most that is read"),
+        "{error}"
+    );
+}

@@ -14,7 +14,7 @@ use crate::manifest::{InputSpec, Manifest, ManifestError};
 use crate::onnx::check::OnnxError;
 use crate::preprocess::{EmptyView, Letterbox, Preprocessor};
 use crate::profile::{Folder, ProfileError, ProviderReport, ProviderShare, RUNS, Registration};
-use crate::provider::Provider;
+use crate::provider::{Form, Provider, U8S8_SLOW, u8s8_saturates};
 use crate::runtime::Runtime;
 use crate::session::{self, Opened, Wish};
 use crate::tensor::InputTensor;
@@ -390,14 +390,21 @@ fn judge(
             "{model} ({form}): {} runs {:.0} % of the multiplying nodes, {:.0} % of the time",
             share.provider, 100.0 * share.mac_share, 100.0 * share.time_share);
     }
+    if form == Form::U8s8 && u8s8_saturates() {
+        log::info!(model = model; "{model}: {U8S8_SLOW}");
+    }
     let Some(&first) = used.first() else { return Ok(()) };
     if let Some(best) = manifest.best_listed(first).filter(|best| *best != form) {
         log::warn!(model = model; "{model}: the {best} file, which {first} runs best, is missing: {form} runs instead");
     }
-    if report.share_of(first) != Some(0.0) {
-        return Ok(());
-    }
-    let reason = format!("it registered but runs no multiplying node of the {form} file");
+    let reason = match report.share_of(first) {
+        Some(0.0) => format!("it registered but runs no multiplying node of the {form} file"),
+        // The log says why.
+        None if strict => {
+            "what it runs could not be measured; is the folder for temporary files writable?".to_owned()
+        }
+        _ => return Ok(()),
+    };
     if strict {
         return Err(ModelError::Provider { model: model.to_owned(), provider: first, reason });
     }

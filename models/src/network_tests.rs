@@ -88,3 +88,17 @@ fn nothing_is_built_where_tensorrt_does_not_register() {
     assert!(refused.provider == Provider::TensorRt && refused.refused.is_some());
     assert!(used.provider == Provider::Cpu && used.refused.is_none());
 }
+
+#[test]
+fn with_strict_a_provider_that_could_not_be_measured_is_an_error() {
+    let report = ProviderReport {
+        runtime: String::new(),
+        form: Form::U8s8,
+        requested: vec![Provider::Cpu],
+        registrations: vec![Registration { provider: Provider::Cpu, refused: None }],
+        shares: Vec::new(),
+    };
+    assert!(judge(&manifest(MODEL), &report, &[Provider::Cpu], false).is_ok());
+    let error = judge(&manifest(MODEL), &report, &[Provider::Cpu], true).unwrap_err().to_string();
+    assert!(error.contains("could not be measured"), "{error}");
+}

@@ -5,6 +5,7 @@
 //! it would drop silently; parts that change a model's meaning are therefore declared as raw bytes, so that their
 //! presence can be seen and refused ([`check`]).
 
+pub(crate) mod bounds;
 pub(crate) mod check;
 pub(crate) mod graph;
 #[cfg(test)]

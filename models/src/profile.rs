@@ -17,6 +17,8 @@ use crate::provider::{Form, Provider};
 
 /// Runs that are measured.
 pub(crate) const RUNS: usize = 5;
+/// Folders of processes that were killed, at most.
+const MOST_LEFTOVERS: usize = 10_000;
 
 /// What became of one provider of the wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -95,12 +97,30 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn create() -> Result<Self, ProfileError> {
+        Self::create_in(&std::env::temp_dir())
+    }
+
+    /// A process that was killed leaves its folder, and the next one can have its number: in a container always.
+    fn create_in(parent: &Path) -> Result<Self, ProfileError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("vedette-profile-{}-{number}", std::process::id()));
-        // Not `create_dir_all`: a folder that somebody else put there is not ours to write to.
-        fs::create_dir(&path).map_err(|source| ProfileError::File { path: path.clone(), source })?;
-        Ok(Self(path))
+        let mut last = None;
+        for _ in 0..MOST_LEFTOVERS {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("vedette-profile-{}-{number}", std::process::id()));
+            // Not `create_dir_all`: a folder that somebody else put there is not ours to write to.
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(source) => {
+                    let taken = source.kind() == std::io::ErrorKind::AlreadyExists;
+                    let error = ProfileError::File { path, source };
+                    if !taken {
+                        return Err(error);
+                    }
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or(ProfileError::Empty))
     }
 
     /// What the profile's name begins with.
@@ -227,6 +247,18 @@ mod tests {
         assert_eq!(shares[0].provider, "xnnpack");
         assert_eq!((shares[0].nodes, shares[0].mac_share, shares[0].time_share), (3, 0.75, 0.4));
         assert_eq!((shares[1].provider.as_str(), shares[1].mac_share), ("cpu", 0.25));
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_in_nobody_s_way() {
+        let parent = tempfile::tempdir().unwrap();
+        let next = Folder::create_in(parent.path()).unwrap();
+        let (stem, number) = next.0.to_str().unwrap().rsplit_once('-').unwrap();
+        let number: u32 = number.parse().unwrap();
+        // Other tests of this process take numbers too, elsewhere.
+        (number + 1..number + 200).for_each(|n| fs::create_dir(format!("{stem}-{n}")).unwrap());
+        let folder = Folder::create_in(parent.path()).unwrap();
+        assert!(folder.0.is_dir() && folder.0 != next.0);
     }
 
     #[test]

@@ -9,9 +9,9 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::manifest::{FormFile, Manifest};
 use crate::network::ModelError;
-use crate::onnx::check;
+use crate::onnx::{bounds, check};
 use crate::profile::Registration;
-use crate::provider::{Form, Provider, Settings};
+use crate::provider::{Form, Provider, Settings, u8s8_saturates};
 use crate::quantize::{rectifier, storage};
 use crate::runtime::Runtime;
 use crate::tensorrt::{Build, Engines, TensorRtOptions};
@@ -95,7 +95,7 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
         if provider == Provider::Cpu {
             break;
         }
-        let bytes = match checked(wish.manifest, file) {
+        let bytes = match checked(wish.manifest, form, file) {
             Ok(bytes) => bytes,
             Err(error) => {
                 refuse(provider, error.to_string())?;
@@ -117,7 +117,7 @@ pub(crate) fn open(wish: Wish<'_>) -> Result<Opened, ModelError> {
         let reason = "the manifest lists no form that it runs well".to_owned();
         ModelError::Provider { model, provider: Provider::Cpu, reason }
     })?;
-    let bytes = checked(wish.manifest, file)?;
+    let bytes = checked(wish.manifest, form, file)?;
     let model = wish.manifest.name();
     let cpu = |_: &mut SessionBuilder| Ok(vec![Provider::Cpu]);
     let (session, providers) = build(wish, &bytes, None, cpu).map_err(|reason| ModelError::Load {
@@ -136,12 +136,14 @@ fn with_refusal(wish: Wish<'_>, provider: Provider, reason: String) -> String {
     }
 }
 
-/// A form's bytes, their structure checked: some damage makes ONNX Runtime end the process or take all memory instead
-/// of answering. The check is 5 ms of CPU for the largest shipped file (4.0 MB, Xeon), of 37 for opening it, and 14 ms
-/// for 15 MB of fp32; about half of that once the process has the memory.
-fn checked(manifest: &Manifest, file: &FormFile) -> Result<Vec<u8>, ModelError> {
+/// A form's bytes, their structure and the sizes of what they compute checked: some damage makes ONNX Runtime end the
+/// process or take all memory instead of answering. The check is 5 ms of CPU for the largest shipped file (4.0 MB,
+/// Xeon), of 37 for opening it, and 14 ms for 15 MB of fp32; about half of that once the process has the memory.
+fn checked(manifest: &Manifest, form: Form, file: &FormFile) -> Result<Vec<u8>, ModelError> {
     let bytes = manifest.bytes(file)?;
+    let input = manifest.input_of(form);
     check::read(&bytes, &file.file)
+        .and_then(|model| bounds::check(&model, &file.file, Some((input.width, input.height))))
         .map_err(|error| ModelError::File { model: manifest.name().to_owned(), error })?;
     Ok(bytes)
 }
@@ -259,7 +261,7 @@ fn build(
     let settle = |builder: SessionBuilder| -> ort::Result<SessionBuilder> {
         let threads = Provider::session_threads(&registered, wish.threads);
         let mut builder = builder.with_intra_threads(threads)?;
-        for (key, value) in Provider::session_entries(&registered) {
+        for (key, value) in Provider::session_entries(&registered, u8s8_saturates()) {
             builder = builder.with_config_entry(key, value)?;
         }
         Ok(builder)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use vedette_core::Name;
 use vedette_ingest::Descriptions;
-use vedette_models::{Detector, Runtime};
+use vedette_models::{Detector, Form, Runtime, U8S8_SLOW, u8s8_saturates};
 
 use super::{DEFAULT_CONFIG, Global, colours, say, say_json};
 use crate::config::{self, Config};
@@ -184,6 +184,9 @@ fn providers(detector: &Detector, findings: &mut Findings) {
     for r in report.registrations.iter().filter(|r| r.refused.is_some()) {
         let why = r.refused.as_deref().unwrap_or_default();
         findings.push(warning("provider", format!("{} is not used: {why}", r.provider)));
+    }
+    if report.form == Form::U8s8 && u8s8_saturates() {
+        findings.push(ok("provider", U8S8_SLOW));
     }
     for s in &report.shares {
         let text = format!(

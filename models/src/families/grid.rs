@@ -15,10 +15,12 @@ pub(super) struct Point {
 
 /// How many points an input has. An error: strides that make no grids.
 pub(super) fn count(strides: &[usize], input: InputSize) -> Result<usize, ShapeMismatch> {
-    if strides.is_empty() || strides.iter().any(|stride| !(1..=4096).contains(stride)) {
-        return Err(shape::mismatch("family.strides", "numbers of at least 1", None));
+    if strides.is_empty() || strides.len() > 16 || strides.iter().any(|stride| !(1..=4096).contains(stride)) {
+        return Err(shape::mismatch("family.strides", "1 to 16 numbers of 1 to 4096", None));
     }
-    Ok(strides.iter().map(|s| input.width.div_ceil(*s).saturating_mul(input.height.div_ceil(*s))).sum())
+    let points =
+        |stride: &usize| input.width.div_ceil(*stride).saturating_mul(input.height.div_ceil(*stride));
+    Ok(strides.iter().map(points).fold(0, usize::saturating_add))
 }
 
 /// Every point, in the order of a network's outputs.

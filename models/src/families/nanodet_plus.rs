@@ -21,9 +21,9 @@ pub struct Config {
     pub output: String,
     /// Input pixels between points, one grid each; default `[8, 16, 32, 64]`.
     pub strides: Vec<usize>,
-    /// The largest distance, in strides; default 7.
+    /// The largest distance, in strides, 1 to 64; default 7.
     pub reg_max: usize,
-    /// Where a point lies in its cell, 0 its corner, 0.5 its middle; default 0.
+    /// Where a point lies in its cell, 0 its corner, 0.5 its middle, at most 1; default 0.
     pub offset: f32,
     /// What has still to be applied to the scores; default `none`: the export did.
     pub activation: Activation,
@@ -37,6 +37,11 @@ impl Default for Config {
 }
 
 impl Config {
+    fn bounded(&self) -> Result<(), ShapeMismatch> {
+        shape::within("reg_max", self.reg_max, 1..=64)?;
+        shape::within("offset", self.offset, 0.0..=1.0)
+    }
+
     fn bins(&self) -> usize {
         self.reg_max.saturating_add(1)
     }
@@ -61,6 +66,7 @@ impl Family for Config {
         labels: usize,
         input: InputSize,
     ) -> Result<(), ShapeMismatch> {
+        self.bounded()?;
         let points = grid::count(&self.strides, input)?.to_string();
         let axes = ["1", &points, &self.columns(labels).to_string()];
         shape::expect(outputs, &self.output, &axes).map(|_| ())
@@ -72,6 +78,7 @@ impl Family for Config {
         input: InputSize,
         keep: &Keep,
     ) -> Result<Decoded, ShapeMismatch> {
+        self.bounded()?;
         let output = shape::output(outputs, 0, &self.output)?;
         let (points, columns) = shape::matrix(&output)?;
         let sides = self.bins() * 4;
@@ -99,6 +106,7 @@ impl Family for Config {
     }
 
     fn guess(&self, outputs: &[(String, Vec<i64>)], input: InputSize) -> Option<Guess> {
+        self.bounded().ok()?;
         let [(name, shape)] = outputs else { return None };
         let &[1, points, columns] = shape.as_slice() else { return None };
         let points = usize::try_from(points).ok().filter(|p| grid::count(&self.strides, input) == Ok(*p))?;

@@ -27,7 +27,7 @@ pub struct Config {
     pub x: String,
     /// The graph's name for the bins from top to bottom; default `simcc_y`.
     pub y: String,
-    /// Bins per pixel; default 2.
+    /// Bins per pixel, 0.125 to 64; default 2.
     pub split: f32,
     /// Default `min`.
     pub score: Score,
@@ -54,10 +54,7 @@ impl Family for Config {
         labels: usize,
         input: InputSize,
     ) -> Result<(), ShapeMismatch> {
-        if !(self.split.is_finite() && self.split > 0.0) {
-            let (expected, found) = ("above 0".to_owned(), self.split.to_string());
-            return Err(ShapeMismatch { output: "family.split".to_owned(), expected, found });
-        }
+        shape::within("split", self.split, 0.125..=64.0)?;
         let bins = |side: usize| (side as f32 * self.split).round().to_string();
         let labels = labels.to_string();
         shape::expect(outputs, &self.x, &["1", &labels, &bins(input.width)])?;
@@ -153,6 +150,6 @@ mod tests {
         assert_eq!(error, "output `simcc_y` should be [1, 17, 384], is [1, 17, 512]");
         let none = build("kind = 'simcc'\nsplit = 0.0".parse().unwrap()).unwrap();
         let error = none.check(&shapes, 17, input).unwrap_err().to_string();
-        assert_eq!(error, "output `family.split` should be above 0, is 0");
+        assert_eq!(error, "output `family.split` should be 0.125 to 64, is 0");
     }
 }

@@ -23,7 +23,7 @@ pub struct Config {
     /// The graph's name for the anchors; default `anchors`. Empty: the locations are boxes already (left, top, right,
     /// bottom, 0..1).
     pub anchors: String,
-    /// Scale of centre and size offsets; default `[0.1, 0.2]`.
+    /// Scale of centre and size offsets, 0 to 100; default `[0.1, 0.2]`.
     pub variances: [f32; 2],
     /// Which column of the scores is the background; default 0.
     pub background: usize,
@@ -71,6 +71,9 @@ impl Family for Config {
         labels: usize,
         _: InputSize,
     ) -> Result<(), ShapeMismatch> {
+        for (at, variance) in self.variances.iter().enumerate() {
+            shape::within(&format!("variances[{at}]"), *variance, 0.0..=100.0)?;
+        }
         let columns = labels.saturating_add(1);
         if self.background >= columns {
             return Err(shape::mismatch("family.background", &format!("below {columns}"), None));

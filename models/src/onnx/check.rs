@@ -4,7 +4,7 @@
 //! operators compute, ONNX Runtime.
 //!
 //! Memory: at most 1 GiB for any file up to [`MOST_BYTES`]: 256 MiB of file, 512 MiB decoded (`wire.rs` refuses more
-//! before decoding), and the wiring of at most a million names.
+//! before decoding), and the wiring of at most a million names. What it takes to run the model is `bounds.rs`'s.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -37,6 +37,11 @@ pub struct OnnxError {
 }
 
 impl OnnxError {
+    /// `place` of `file` is `what`; what to do.
+    pub(super) fn content(file: &str, place: String, what: String, remedy: &'static str) -> Self {
+        Self { file: file.to_owned(), fault: Fault::Content { place, what, remedy } }
+    }
+
     /// The file as it was named.
     pub fn file(&self) -> &str {
         &self.file
@@ -114,11 +119,11 @@ fn checked(bytes: &[u8]) -> Result<ModelProto, Fault> {
 }
 
 /// A name of the file in a message: cut, and without what would disturb a terminal.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
-fn label(node: &NodeProto) -> String {
+pub(super) fn label(node: &NodeProto) -> String {
     format!("node {}", shown(&node.label()))
 }
 

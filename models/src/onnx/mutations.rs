@@ -70,6 +70,49 @@ pub(crate) fn branched() -> ModelProto {
     })
 }
 
+/// Values whose size another value states: what a number too large makes of 300 bytes.
+pub(crate) fn grown() -> ModelProto {
+    let node = |op: &str, inputs: &[&str], output: &str| NodeProto::new(op, "", inputs, &[output]);
+    let ints = |name: &str, dims: &[i64], values: &[i64]| TensorProto {
+        dims: dims.to_vec(),
+        data_type: Some(super::data_type::INT64),
+        name: Some(name.to_owned()),
+        int64_data: values.to_vec(),
+        ..Default::default()
+    };
+    let mut fill = node("ConstantOfShape", &["sides"], "c");
+    fill.attribute.push(super::AttributeProto {
+        name: Some("value".to_owned()),
+        t: Some(TensorProto::from_floats("", &[1], &[0.5])),
+        r#type: Some(4),
+        ..Default::default()
+    });
+    model(GraphProto {
+        node: vec![
+            fill,
+            node("Expand", &["one", "sides"], "e"),
+            node("Tile", &["e", "times"], "t"),
+            node("Range", &["first", "last", "step"], "r"),
+            node("Cast", &["r"], "s").with_int("to", 1),
+            node("Add", &["c", "t"], "u"),
+            node("Mul", &["u", "s"], "v"),
+            node("Add", &["in", "v"], "out"),
+        ],
+        name: Some("grown".to_owned()),
+        initializer: vec![
+            TensorProto::from_floats("one", &[1, 1], &[1.0]),
+            ints("sides", &[2], &[8, 8]),
+            ints("times", &[2], &[1, 1]),
+            ints("first", &[], &[0]),
+            ints("last", &[], &[8]),
+            ints("step", &[], &[1]),
+        ],
+        input: vec![value("in", &[1, 3, 8, 8])],
+        output: vec![value("out", &[1, 3, 8, 8])],
+        ..Default::default()
+    })
+}
+
 /// Seeded damage: the same seed, the same files.
 pub(crate) struct Mutations(u64);
 
@@ -107,7 +150,7 @@ impl Mutations {
     }
 
     fn field(&mut self, graph: &mut GraphProto) {
-        const NUMBERS: [i64; 9] = [0, -1, 1, 3, 65_536, 1 << 20, 1 << 40, i64::MAX, i64::MIN];
+        const NUMBERS: [i64; 10] = [0, -1, 1, 3, 20_000, 65_536, 1 << 20, 1 << 40, i64::MAX, i64::MIN];
         let number = NUMBERS[self.below(NUMBERS.len())];
         let names: Vec<String> = (graph.node.iter().flat_map(|node| node.output.clone()))
             .chain(graph.initializer.iter().map(|t| t.name().to_owned()))
@@ -121,13 +164,17 @@ impl Mutations {
                 let at = self.below(graph.initializer.len());
                 let dims = &mut graph.initializer[at].dims;
                 let axis = self.below(dims.len());
-                dims[axis] = number;
+                if let Some(dim) = dims.get_mut(axis) {
+                    *dim = number;
+                }
             }
             1 => {
                 let ints = graph.node.iter_mut().flat_map(|n| &mut n.attribute).flat_map(|a| &mut a.ints);
                 let mut ints: Vec<&mut i64> = ints.collect();
                 let at = self.below(ints.len());
-                *ints[at] = number;
+                if let Some(int) = ints.get_mut(at) {
+                    **int = number;
+                }
             }
             2 => graph.node.swap(at, other),
             3 => {

@@ -4,6 +4,7 @@
 //! Does not know: values of weights, ONNX Runtime. A rule that does not fit gives an unknown shape, never an error.
 //! Rules: <https://onnx.ai/onnx/operators/>.
 
+mod makers;
 mod moves;
 mod windows;
 
@@ -30,8 +31,10 @@ pub(crate) struct Value {
 
 impl Value {
     fn shaped(kind: i32, dims: Option<Vec<i64>>) -> Self {
-        let product = dims.as_ref().and_then(|dims| product(dims));
-        Self { kind, dims: dims.filter(|d| product.is_some() && d.len() <= 16), ints: None, floats: None }
+        let dims = dims.filter(|dims| dims.len() <= 16 && dims.iter().all(|dim| *dim >= 0));
+        // Too many values stay too many, and nothing overflows where axes are added.
+        let dims = dims.map(|dims| dims.into_iter().map(|dim| dim.min(MOST_VALUES)).collect());
+        Self { kind, dims, ints: None, floats: None }
     }
 
     fn of(tensor: &TensorProto) -> Self {
@@ -44,7 +47,7 @@ impl Value {
         }
     }
 
-    /// How many values it has.
+    /// How many values it has; none also where that is more than anybody can hold.
     pub(crate) fn count(&self) -> Option<u64> {
         self.dims.as_ref().and_then(|dims| product(dims)).map(i64::unsigned_abs)
     }
@@ -126,8 +129,6 @@ const LIKE_ITS_FIRST: &[&str] = &[
     "Sqrt",
     "Abs",
     "Neg",
-    "Floor",
-    "Ceil",
     "Round",
     "Reciprocal",
     "Sign",
@@ -193,6 +194,7 @@ impl Call<'_> {
         Some(match self.node.op_type() {
             op if LIKE_ITS_FIRST.contains(&op) => vec![same(self.kind(0))],
             "Identity" => vec![self.input(0).cloned().unwrap_or_default()],
+            "Floor" | "Ceil" => vec![self.whole()],
             "Not" => vec![same(data_type::BOOL)],
             "Cast" => vec![self.cast()],
             "QuantizeLinear" => vec![same(if self.kind(2) == 0 { data_type::UINT8 } else { self.kind(2) })],
@@ -218,13 +220,28 @@ impl Call<'_> {
             "QLinearMatMul" => vec![Value::shaped(self.kind(7), self.matmul(3))],
             "Shape" => vec![self.shape()],
             "Constant" => vec![self.constant()],
-            other => return self.moves(other),
+            other => return self.moves(other).or_else(|| self.makers(other)),
         })
     }
 
     fn cast(&self) -> Value {
         let kind = self.node.int("to").and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
-        Value { kind, ..self.input(0).cloned().unwrap_or_default() }
+        let value = self.input(0).cloned().unwrap_or_default();
+        let whole = matches!(kind, data_type::INT64 | data_type::INT32);
+        let to_ints = || value.floats.iter().flatten().map(|v| *v as i64).collect();
+        let to_floats = || value.ints.iter().flatten().map(|n| *n as f32).collect();
+        let ints = value.ints.clone().or_else(|| (whole && value.floats.is_some()).then(to_ints));
+        let floats = value.floats.clone().or_else(|| (!whole && value.ints.is_some()).then(to_floats));
+        Value { kind, ints: ints.filter(|_| whole), floats: floats.filter(|_| !whole), ..value }
+    }
+
+    /// Sizes that old exporters compute in floats.
+    fn whole(&self) -> Value {
+        let mut value = Value::shaped(self.kind(0), self.dims(0).map(<[i64]>::to_vec));
+        let up = self.node.op_type() == "Ceil";
+        let whole = |v: f32| if up { v.ceil() } else { v.floor() };
+        value.floats = self.floats(0).map(|floats| floats.into_iter().map(whole).collect());
+        value
     }
 
     fn constant(&self) -> Value {
@@ -232,13 +249,17 @@ impl Call<'_> {
             let small = Some(ints.to_vec()).filter(|i| i.len() <= MOST_INTS);
             Value { ints: small, ..Value::shaped(data_type::INT64, Some(dims)) }
         };
+        let floats = |floats: &[f32], dims: Vec<i64>| {
+            let small = Some(floats.to_vec()).filter(|f| f.len() <= MOST_INTS);
+            Value { floats: small, ..Value::shaped(data_type::FLOAT, Some(dims)) }
+        };
         let Some(attribute) = self.node.attribute.first() else { return Value::default() };
         match attribute.name() {
             "value" => attribute.t.as_ref().map(Value::of).unwrap_or_default(),
             "value_int" => ints(&[attribute.i()], vec![]),
             "value_ints" => ints(&attribute.ints, vec![attribute.ints.len() as i64]),
-            "value_float" => Value::shaped(data_type::FLOAT, Some(vec![])),
-            "value_floats" => Value::shaped(data_type::FLOAT, Some(vec![attribute.floats.len() as i64])),
+            "value_float" => floats(&[attribute.f.unwrap_or(0.0)], vec![]),
+            "value_floats" => floats(&attribute.floats, vec![attribute.floats.len() as i64]),
             _ => Value::default(),
         }
     }
@@ -253,46 +274,38 @@ impl Call<'_> {
         Value { ints: Some(dims.clone()), ..Value::shaped(data_type::INT64, Some(vec![dims.len() as i64])) }
     }
 
-    /// Element by element, with small integers followed.
+    /// Element by element, with small constants followed.
     fn arithmetic(&self) -> Value {
         let all: Vec<usize> = (0..self.inputs.len()).collect();
         let mut value = Value::shaped(self.kind(0), self.broadcast(&all));
-        if let ([_, _], Some(a), Some(b)) = (&*all, self.ints(0), self.ints(1)) {
-            let at = |list: &[i64], at: usize| list.get(if list.len() == 1 { 0 } else { at }).copied();
-            let one = |index| {
-                let (a, b) = (at(a, index)?, at(b, index)?);
-                match self.node.op_type() {
-                    "Add" => a.checked_add(b),
-                    "Sub" => a.checked_sub(b),
-                    "Mul" => a.checked_mul(b),
-                    "Div" => a.checked_div(b),
-                    _ => None,
-                }
-            };
-            let length = if a.len() == 1 { b.len() } else { a.len() };
-            let flat = value.dims.as_ref().is_some_and(|dims| dims.len() <= 1);
-            value.ints = if flat { (0..length).map(one).collect() } else { None };
+        let flat = value.dims.as_ref().is_some_and(|dims| dims.len() <= 1);
+        if !flat || all.len() != 2 {
+            return value;
         }
+        let op = self.node.op_type();
+        value.ints = self.ints(0).zip(self.ints(1)).and_then(|(a, b)| {
+            pairs(a, b, |a, b| match op {
+                "Add" => a.checked_add(b),
+                "Sub" => a.checked_sub(b),
+                "Mul" => a.checked_mul(b),
+                "Div" => a.checked_div(b),
+                _ => None,
+            })
+        });
+        value.floats = self.floats(0).zip(self.floats(1)).and_then(|(a, b)| {
+            pairs(&a, &b, |a, b| match op {
+                "Add" => Some(a + b),
+                "Sub" => Some(a - b),
+                "Mul" => Some(a * b),
+                "Div" => Some(a / b),
+                _ => None,
+            })
+        });
         value
     }
 
     fn broadcast(&self, which: &[usize]) -> Option<Vec<i64>> {
-        let mut result: Vec<i64> = Vec::new();
-        for at in which {
-            let dims = self.dims(*at)?;
-            while result.len() < dims.len() {
-                result.insert(0, 1);
-            }
-            let offset = result.len() - dims.len();
-            for (mine, dim) in result[offset..].iter_mut().zip(dims) {
-                match (*mine, *dim) {
-                    (a, b) if a == b || b == 1 => {}
-                    (1, b) => *mine = b,
-                    _ => return None,
-                }
-            }
-        }
-        Some(result)
+        broadcast(&which.iter().map(|at| self.dims(*at)).collect::<Option<Vec<_>>>()?)
     }
 
     fn gemm(&self) -> Option<Vec<i64>> {
@@ -306,13 +319,39 @@ impl Call<'_> {
     fn matmul(&self, second: usize) -> Option<Vec<i64>> {
         let (a, b) = (self.dims(0)?, self.dims(second)?);
         let ([batch_a @ .., m, k], [batch_b @ .., l, n]) = (a, b) else { return None };
-        let mut dims = if batch_a.len() >= batch_b.len() { batch_a } else { batch_b }.to_vec();
         if k != l {
             return None;
         }
+        let mut dims = broadcast(&[batch_a, batch_b])?;
         dims.extend([*m, *n]);
         Some(dims)
     }
+}
+
+/// Two lists element by element; of one value with each of the other.
+fn pairs<T: Copy>(a: &[T], b: &[T], of: impl Fn(T, T) -> Option<T>) -> Option<Vec<T>> {
+    let at = |list: &[T], at: usize| list.get(if list.len() == 1 { 0 } else { at }).copied();
+    let length = if a.len() == 1 { b.len() } else { a.len() };
+    (0..length).map(|index| of(at(a, index)?, at(b, index)?)).collect()
+}
+
+/// The shape that all of these fill together.
+fn broadcast(all: &[&[i64]]) -> Option<Vec<i64>> {
+    let mut result: Vec<i64> = Vec::new();
+    for dims in all {
+        while result.len() < dims.len() {
+            result.insert(0, 1);
+        }
+        let offset = result.len() - dims.len();
+        for (mine, dim) in result[offset..].iter_mut().zip(*dims) {
+            match (*mine, *dim) {
+                (a, b) if a == b || b == 1 => {}
+                (1, b) => *mine = b,
+                _ => return None,
+            }
+        }
+    }
+    Some(result)
 }
 
 #[cfg(test)]

@@ -13,11 +13,13 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::{QuantizeError, reason};
 use crate::manifest::InputSpec;
-use crate::onnx::{DimensionProto, GraphProto, ModelProto, check, graph};
+use crate::onnx::{DimensionProto, GraphProto, ModelProto, bounds, check, graph};
 use crate::runtime::Runtime;
 
 /// DequantizeLinear knows scales per channel from here on.
 const OLDEST_OPSET: i64 = 13;
+/// What it is called in errors.
+const FILE: &str = "the fp32 file";
 
 pub(super) fn simplify(
     runtime: &'static Runtime,
@@ -26,6 +28,7 @@ pub(super) fn simplify(
 ) -> Result<ModelProto, QuantizeError> {
     let mut model = parse(fp32)?;
     bind(model.graph.get_or_insert_default(), input)?;
+    bounds::check(&model, FILE, None)?;
     // The runtime writes to a path only: one into memory leaves nothing behind, however this ends.
     let memory = memfd_create("simplified.onnx", MemfdFlags::CLOEXEC)
         .map_err(|e| QuantizeError::Session(reason(e)))?;
@@ -57,7 +60,7 @@ pub(super) fn simplify(
 
 /// Reads and checks a file; what is beyond this reader or older than int8 is refused by name.
 pub(super) fn parse(bytes: &[u8]) -> Result<ModelProto, QuantizeError> {
-    let model = check::read(bytes, "the fp32 file")?;
+    let model = check::read(bytes, FILE)?;
     if model.opset() < OLDEST_OPSET {
         return Err(QuantizeError::Refused {
             node: format!("opset {}", model.opset()),

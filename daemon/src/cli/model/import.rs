@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 use serde_json::json;
 use vedette_core::Class;
 use vedette_models::{
-    ColorOrder, Fit, ImportError, ImportOptions, Imported, Manifest, Runtime, import, install,
+    ColorOrder, Fit, ImportError, ImportOptions, Imported, Manifest, Runtime, import, install, read_model,
 };
 
 use crate::cli::{Global, say, say_json};
@@ -143,8 +143,7 @@ pub(super) fn read(
     file: &Path,
     about: &About,
 ) -> Result<(Vec<u8>, Imported), Failure> {
-    let shown = file.display();
-    let bytes = std::fs::read(file).map_err(|e| Failure::failed(format!("{shown}: {e}")))?;
+    let bytes = read_model(file).map_err(Failure::failed)?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     let imported = import(runtime, &name, &bytes, &about.options()?).map_err(Failure::failed)?;
     Ok((bytes, imported))

@@ -1,6 +1,6 @@
 //! Operators that move, cut and join values without computing.
 //!
-//! Owns: their output shapes, and what they do to followed integers. Does not know: windows, arithmetic.
+//! Owns: their output shapes, and what they do to followed numbers. Does not know: windows, arithmetic.
 
 use super::{Call, Value};
 use crate::onnx::data_type;
@@ -18,21 +18,14 @@ impl Call<'_> {
             "Transpose" => one(self.transpose()),
             "Squeeze" | "Unsqueeze" => {
                 let dims = if op == "Squeeze" { self.squeeze() } else { self.unsqueeze() };
-                vec![Value { ints: self.ints(0).map(<[i64]>::to_vec), ..Value::shaped(kind, dims) }]
+                let (ints, floats) = (self.ints(0).map(<[i64]>::to_vec), self.floats(0));
+                vec![Value { ints, floats, ..Value::shaped(kind, dims) }]
             }
             "Pad" => one(self.pad()),
             "Split" => self.split(),
             "Gather" => vec![self.gather()],
             "GatherElements" => one(self.dims(1).map(<[i64]>::to_vec)),
             "GatherND" => one(self.gather_nd()),
-            "Expand" => one(self.expand()),
-            "ConstantOfShape" => {
-                let fill = self.node.attribute("value").and_then(|a| a.t.as_ref());
-                vec![Value::shaped(
-                    fill.map_or(data_type::FLOAT, super::super::TensorProto::data_type),
-                    self.ints(0).map(<[i64]>::to_vec),
-                )]
-            }
             "DepthToSpace" | "SpaceToDepth" => one(self.blocks()),
             "ArgMax" | "ArgMin" => {
                 let axes = vec![self.node.int("axis").unwrap_or(0)];
@@ -56,7 +49,9 @@ impl Call<'_> {
         };
         let parts: Option<Vec<&[i64]>> = (0..self.inputs.len()).map(|at| self.ints(at)).collect();
         let ints = parts.map(|parts| parts.concat()).filter(|ints| ints.len() <= super::MOST_INTS);
-        Value { ints, ..Value::shaped(self.kind(0), dims()) }
+        let parts: Option<Vec<Vec<f32>>> = (0..self.inputs.len()).map(|at| self.floats(at)).collect();
+        let floats = parts.map(|parts| parts.concat()).filter(|floats| floats.len() <= super::MOST_INTS);
+        Value { ints, floats, ..Value::shaped(self.kind(0), dims()) }
     }
 
     fn slice(&self) -> Value {
@@ -195,12 +190,6 @@ impl Call<'_> {
         let batch = usize::try_from(self.node.int("batch_dims").unwrap_or(0)).ok()?;
         let rest = dims.get(batch.checked_add(usize::try_from(*depth).ok()?)?..)?;
         Some([outer, rest].concat())
-    }
-
-    fn expand(&self) -> Option<Vec<i64>> {
-        let wanted = Value::shaped(0, Some(self.ints(1)?.to_vec()));
-        let inputs = vec![self.input(0), Some(&wanted)];
-        Call { node: self.node, inputs, opset: self.opset }.broadcast(&[0, 1])
     }
 
     fn blocks(&self) -> Option<Vec<i64>> {
