@@ -1,7 +1,7 @@
 //! Turns what the appliance says into bytes and topics; the only place that does.
 //!
 //! Owns: the dialects (wire schemas) and the list of them. Does not know: connections, queues, files. A dialect is
-//! one file with one `impl Dialect` and one word in [`dialects!`].
+//! one file with one `impl Dialect` and one word in `dialects!` below.
 
 mod settings;
 

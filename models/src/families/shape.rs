@@ -49,7 +49,7 @@ pub(super) fn matrix(output: &Output<'_>) -> Result<(usize, usize), ShapeMismatc
 }
 
 /// That a number of the `[family]` table lies within what any network of the kind has.
-pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: Copy + PartialOrd + std::fmt::Display>(
     key: &str,
     value: T,
     bounds: std::ops::RangeInclusive<T>,

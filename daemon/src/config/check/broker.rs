@@ -124,10 +124,21 @@ pub(super) fn build(
 /// What each dialect that is named says to its settings.
 fn check_settings(check: &mut Check<'_>, id: &str, dialects: &[String], settings: &Settings) {
     for kind in dialects.iter().filter_map(|name| wire::dialect(name)) {
-        if let Err(reason) = (kind.build)(settings) {
-            let table = ["broker", id, kind.name];
-            let place: &[&str] = if check.has(&table) { &table } else { &table[..2] };
-            check.key_error(place, reason);
+        let table = ["broker", id, kind.name];
+        match (kind.build)(settings) {
+            Err(reason) => {
+                let place: &[&str] = if check.has(&table) { &table } else { &table[..2] };
+                check.key_error(place, reason);
+            }
+            // That connection has a queue of its own, which needs a name of its own.
+            Ok(built) if built.own_connection() && Name::new(&format!("{id}-{}", kind.name)).is_err() => {
+                let message = format!(
+                    "`{id}` is too long for the dialect `{0}`: `{id}-{0}` must have 32 characters at most",
+                    kind.name
+                );
+                check.key_error(&table[..2], message);
+            }
+            Ok(_) => {}
         }
     }
 }
@@ -185,6 +196,19 @@ fn reached(broker: &Broker) -> (String, u16) {
 
 /// What two brokers cannot share.
 pub(super) fn check_pairs(check: &mut Check<'_>, brokers: &BTreeMap<Name, Broker>) {
+    for broker in brokers.values() {
+        for dialect in &broker.dialects {
+            let taken = format!("{}-{dialect}", broker.id);
+            let apart = wire::dialect(dialect).and_then(|kind| (kind.build)(&broker.settings).ok());
+            if apart.is_some_and(|d| d.own_connection()) && brokers.keys().any(|id| id.as_str() == taken) {
+                let message = format!(
+                    "`broker.{}` has a connection of this name, for its dialect `{dialect}`",
+                    broker.id
+                );
+                check.key_error(&["broker", &taken], message);
+            }
+        }
+    }
     let all: Vec<&Broker> = brokers.values().collect();
     for (index, broker) in all.iter().enumerate() {
         let clash = |other: &&&Broker| {

@@ -22,8 +22,12 @@ pub(super) fn open(ready: Ready) -> (Sender, Inner) {
         .set_network_options(network())
         .set_max_packet_size(Some(PACKET_MAX));
     if let Some(Publish { topic, payload: message, retained: retain, properties: of, .. }) = will {
+        // What is retained says how the node is, and a blip of the network changes nothing of that. A death that is told
+        // once, as Sparkplug's, is told at once. The session must outlive the delay, or the delay is none.
+        let delay = retain.then_some(WILL_DELAY.as_secs() as u32);
+        options.set_session_expiry_interval(delay);
         let properties = LastWillProperties {
-            delay_interval: Some(WILL_DELAY.as_secs() as u32),
+            delay_interval: delay,
             payload_format_indicator: Some(u8::from(of.is_text())),
             message_expiry_interval: None,
             content_type: of.content_type,
