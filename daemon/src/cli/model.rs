@@ -10,7 +10,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use vedette_models::Manifest;
 
-use super::{Global, say, say_json};
+use super::{Global, note, say, say_json};
 use crate::exit::{Failure, Outcome};
 use crate::words::columns;
 
@@ -44,14 +44,28 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
 fn list(global: &Global) -> Outcome {
     let folders = global.host()?.models();
     let names = Manifest::list(&folders).into_iter().map(|(name, _)| name);
-    let manifests: Result<Vec<_>, _> = names.map(|name| Manifest::load(&folders, &name)).collect();
-    let manifests = manifests.map_err(Failure::failed)?;
-    if global.json {
-        return say_json(&manifests.iter().map(row).collect::<Vec<_>>());
+    let (mut manifests, mut bad) = (Vec::new(), 0);
+    for manifest in names.map(|name| Manifest::load(&folders, &name)) {
+        match manifest {
+            Ok(manifest) => manifests.push(manifest),
+            Err(error) => {
+                note(error);
+                bad += 1;
+            }
+        }
     }
-    let rows = manifests.iter().map(row).map(|m| [m.name, m.input, m.forms.join(" "), m.licence, m.about]);
-    let head = ["model", "input", "forms", "licence", "about"].map(str::to_owned);
-    columns(std::iter::once(head).chain(rows).collect()).into_iter().try_for_each(say)
+    if global.json {
+        say_json(&manifests.iter().map(row).collect::<Vec<_>>())?;
+    } else {
+        let rows =
+            manifests.iter().map(row).map(|m| [m.name, m.input, m.forms.join(" "), m.licence, m.about]);
+        let head = ["model", "input", "forms", "licence", "about"].map(str::to_owned);
+        columns(std::iter::once(head).chain(rows).collect()).into_iter().try_for_each(say)?;
+    }
+    match bad {
+        0 => Ok(()),
+        _ => Err(Failure::failed(format!("manifests that cannot be used: {bad}; correct or remove them"))),
+    }
 }
 
 /// One line of `model list`.

@@ -3,6 +3,7 @@
 //! Owns: the lock around queue and counters. Does not know: what a model computes, who the cameras are.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use super::{Job, Purpose, Reply, Submitted};
 
 /// Weight of the newest value in running means.
 const NEWEST: f64 = 0.1;
+/// A model that panicked so often in a row is not asked again.
+const MOST_PANICS: u32 = 3;
+const STOPS: &str = "the daemon stops";
 
 /// What one session has done for one camera since it started; only `waiting` and `age_mean` ever shrink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -58,6 +62,8 @@ struct State {
     overload: BTreeMap<CameraId, Overload>,
     busy: Duration,
     closed: bool,
+    /// Since the last run that ended.
+    panics: u32,
 }
 
 /// A queue with one thread behind it.
@@ -148,8 +154,18 @@ impl Session {
         gone
     }
 
+    /// Why it serves nobody any more; also shown where cameras would be told of overload.
+    fn broken(&self, state: &State) -> Option<String> {
+        let often = state.panics >= MOST_PANICS;
+        often.then(|| format!("model `{}` panicked too often: nothing is looked at", self.name))
+    }
+
     pub(super) fn overload(&self, camera: &CameraId) -> Option<String> {
-        self.lock().overload.get(camera)?.reason().map(str::to_owned)
+        let state = self.lock();
+        if let Some(reason) = self.broken(&state) {
+            return Some(reason);
+        }
+        state.overload.get(camera)?.reason().map(str::to_owned)
     }
 
     pub(super) fn stats(&self) -> SessionStats {
@@ -198,18 +214,40 @@ impl Session {
             return false;
         }
         let requests: Vec<_> = batch.iter().map(|entry| (&entry.job.frame, entry.job.view)).collect();
-        let mut results = model.run(&requests).into_iter();
+        // What a panic leaves in a network is its own: the next look begins anew.
+        let run = catch_unwind(AssertUnwindSafe(|| model.run(&requests)));
         let took = self.clock.now().since(started);
         let each = took / u32::try_from(batch.len()).unwrap_or(u32::MAX);
         self.lock().busy += took;
+        let failed = self.judge(run.is_err());
+        let mut results = run.unwrap_or_default().into_iter();
+        let missing = if failed { "the model panicked" } else { "the model gave fewer answers than asked" };
         for Entry { job, queued, .. } in batch {
-            let result =
-                results.next().unwrap_or_else(|| Err("the model gave fewer answers than asked".into()));
+            let result = results.next().unwrap_or_else(|| Err(missing.to_owned()));
             let (purpose, frame, waited) = (job.purpose, job.frame, started.since(queued));
             // A camera that stopped meanwhile no longer listens; nothing is lost by that.
             let _ = job.reply.send(Reply { purpose, frame, result, waited, took: each });
         }
         true
+    }
+
+    /// Counts panics in a row, says the first, and closes after [`MOST_PANICS`]; hands `panicked` back.
+    fn judge(&self, panicked: bool) -> bool {
+        let mut state = self.lock();
+        state.panics = if panicked { state.panics + 1 } else { 0 };
+        let panics = state.panics;
+        drop(state);
+        let name = &self.name;
+        if panics == 1 {
+            log::error!(model = name.as_str(); "model `{name}` panicked: its frames are not looked at");
+        }
+        if panics == MOST_PANICS {
+            log::error!(model = name.as_str();
+                "model `{name}` panicked {panics} times in a row: it is not asked again until the daemon starts anew; \
+                 name another model, or report this");
+            self.end("the model panicked too often");
+        }
+        panicked
     }
 
     fn take(&self, now: Mono) -> Vec<Entry<Job>> {
@@ -243,12 +281,16 @@ impl Session {
 
     /// Nothing is taken any more; wants that wait are answered.
     pub(super) fn close(&self) {
+        self.end(STOPS);
+    }
+
+    fn end(&self, why: &str) {
         let mut state = self.lock();
         state.closed = true;
         let rest = state.queue.drain();
         drop(state);
         for entry in rest {
-            unserved(entry.job, "the daemon stops");
+            unserved(entry.job, why);
         }
         self.wake.notify_all();
     }

@@ -283,3 +283,59 @@ fn the_real_model_is_shared_equally_and_promptly_too() {
     assert!(*served.iter().max().unwrap() as f64 * 2.9 < offered, "{offered} frames offered by each camera");
     site.assert_equal_and_prompt();
 }
+
+/// Panics in its first runs.
+struct Frail {
+    panics: usize,
+    good: Fake,
+}
+
+impl Model for Frail {
+    fn role(&self) -> Role {
+        Role::Detector
+    }
+
+    fn name(&self) -> &str {
+        "frail"
+    }
+
+    fn run(&mut self, requests: &[model::Request<'_>]) -> Vec<Result<AnswerValue, String>> {
+        if let Some(left) = self.panics.checked_sub(1) {
+            self.panics = left;
+            panic!("out of bounds");
+        }
+        self.good.run(requests)
+    }
+}
+
+#[test]
+fn a_model_that_panics_answers_with_errors_and_is_given_up_after_three() {
+    let site = Site::new(1, 0, Duration::from_millis(200));
+    let camera = &site.cameras[0];
+    let fake = || Fake { clock: site.clock.clone(), cost: Duration::from_millis(10) };
+    let lane = Lane::Want { by: Mono(MINUTE) };
+    let want = |n| site.session.submit(job(camera, Purpose::Want(WantId(n)), lane, &site.frame));
+    let answer = || camera.replies.try_recv().unwrap().result;
+
+    // Two panics and a run that ends: forgiven.
+    let mut frail = Frail { panics: 2, good: fake() };
+    for n in 0..3 {
+        assert_eq!(want(n), Submitted::Queued);
+        assert!(site.session.serve_next(&mut frail));
+        assert_eq!(answer().is_ok(), n == 2, "{n}");
+    }
+    assert_eq!(site.session.overload(&camera.id), None);
+
+    // Three in a row: closed, what still waits is answered, and the status says why.
+    let mut frail = Frail { panics: 3, good: fake() };
+    for n in 3..7 {
+        assert_eq!(want(n), Submitted::Queued);
+    }
+    (0..3).for_each(|_| assert!(site.session.serve_next(&mut frail)));
+    let mut said: Vec<_> = (3..7).map(|_| answer().unwrap_err()).collect();
+    said.sort();
+    let panicked = "the model panicked";
+    assert_eq!(said, [panicked, panicked, panicked, "the model panicked too often"]);
+    assert_eq!(want(7), Submitted::Unavailable);
+    assert!(site.session.overload(&camera.id).unwrap().contains("`fake` panicked too often"));
+}

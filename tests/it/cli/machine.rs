@@ -184,6 +184,17 @@ fn models_are_listed_for_people_and_scripts() {
     assert!(default.is_some_and(|m| m["forms"].as_array().is_some_and(|f| f.contains(&"u8s8".into()))));
 }
 
+#[test]
+fn one_bad_manifest_does_not_hide_the_good_ones() {
+    let folder = folder();
+    let own = folder.path().join("state/models");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("broken.toml"), "labels = 3").unwrap();
+    let ran = vedette(&folder, "model list --state state").run();
+    ran.expect(1, &["broken.toml: ", "manifests that cannot be used: 1"]);
+    assert!(ran.out.contains("nanodet-g-416"), "{}", ran.shown);
+}
+
 /// The accuracy that the product promises, through its own pre-processing.
 #[test]
 fn the_default_detector_finds_people() {
