@@ -117,6 +117,12 @@ fn an_open_batch_is_one_picture() {
     let bytes = model.encode_to_vec();
     let imported = import(runtime, "batch.onnx", &bytes, &ImportOptions::default()).unwrap();
     assert!(imported.findings.iter().any(|line| line.contains("[-1, 1, 17, 3]")), "{:?}", imported.findings);
+    // As it was, it would be anybody's features.
+    assert_eq!(imported.draft.role, Role::Pose);
+    let detector = [("output0".to_owned(), vec![-1, 84, 840])];
+    let guess =
+        family("a.onnx", &detector, InputSize { width: 224, height: 160 }, None, &mut vec![]).unwrap();
+    assert_eq!((guess.table["kind"].as_str(), guess.labels), (Some("yolo"), 80));
     let (folder, files) = (tempfile::tempdir().unwrap(), [("batch.onnx".to_owned(), bytes)]);
     let manifest = install(runtime, imported.draft, &files, folder.path(), false).unwrap();
     let mut network = Network::open(runtime, &manifest, &NetworkOptions::default()).unwrap();
