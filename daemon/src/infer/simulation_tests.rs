@@ -219,14 +219,15 @@ impl Real {
 }
 
 impl Real {
-    /// At most three medians: a machine that stood still is no property of a model.
+    /// Within half a median and three: a machine that stood still, or whose other guests went away a moment ago, is no
+    /// property of a model; a median later it is the new measure.
     fn nominal(&mut self, took: Duration) -> Duration {
         self.recent.truncate(14);
         self.recent.push_front(took);
         let mut sorted: Vec<_> = self.recent.iter().copied().collect();
         sorted.sort();
         let median = sorted[sorted.len() / 2].max(Duration::from_micros(1));
-        NOMINAL.mul_f64((took.as_secs_f64() / median.as_secs_f64()).min(3.0))
+        NOMINAL.mul_f64((took.as_secs_f64() / median.as_secs_f64()).clamp(0.5, 3.0))
     }
 }
 
