@@ -13,7 +13,7 @@ use uuid::Uuid;
 use vedette_core::{CameraId, Event, Name, Severity};
 
 pub use settings::{CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings};
-pub use vedette::{
+pub use self::vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
     Stats,
 };

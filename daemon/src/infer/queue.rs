@@ -106,15 +106,26 @@ impl<J> Waiting<J> {
 /// The jobs of all cameras before one session.
 pub(super) struct FairQueue<J> {
     cameras: BTreeMap<CameraId, Waiting<J>>,
-    /// Whose turn it is, first at the front. Exactly the cameras with something waiting.
+    /// Whose turn it is, first at the front: exactly the cameras with something waiting, least recently served first.
+    /// A camera's only frame leaves it with nothing until the next one comes; were it to queue up anew behind all
+    /// others then, shares would depend on when frames happen to come.
     turn: VecDeque<CameraId>,
+    /// How many jobs had been popped when each camera got its last one.
+    served: BTreeMap<CameraId, u64>,
+    popped: u64,
     /// The largest cost so far: what a visit grants. It never shrinks, so that all cameras get the same of a round.
     quantum: u64,
 }
 
 impl<J> Default for FairQueue<J> {
     fn default() -> Self {
-        Self { cameras: BTreeMap::new(), turn: VecDeque::new(), quantum: 1 }
+        Self {
+            cameras: BTreeMap::new(),
+            turn: VecDeque::new(),
+            served: BTreeMap::new(),
+            popped: 0,
+            quantum: 1,
+        }
     }
 }
 
@@ -122,10 +133,10 @@ impl<J> FairQueue<J> {
     /// Queues a job, or says why not.
     pub(super) fn push(&mut self, camera: &CameraId, lane: Lane, entry: Entry<J>) -> Pushed<J> {
         self.quantum = self.quantum.max(entry.cost);
-        let waiting = self.cameras.entry(camera.clone()).or_default();
-        if waiting.len() == 0 {
-            self.turn.push_back(camera.clone());
+        if self.waiting_of(camera) == 0 {
+            self.queue_up(camera);
         }
+        let waiting = self.cameras.entry(camera.clone()).or_default();
         match lane {
             Lane::Latest => match waiting.latest.replace(entry) {
                 Some(older) => Pushed::Replaced(older.job),
@@ -166,6 +177,8 @@ impl<J> FairQueue<J> {
             }
             waiting.deficit -= cost;
             let entry = waiting.take();
+            self.popped += 1;
+            self.served.insert(camera.clone(), self.popped);
             self.forget_if_empty(&camera);
             return entry;
         }
@@ -217,6 +230,16 @@ impl<J> FairQueue<J> {
     /// When the one that waits longest was handed over.
     pub(super) fn oldest(&self) -> Option<Mono> {
         self.cameras.values().flat_map(Waiting::entries).map(|entry| entry.queued).min()
+    }
+
+    /// Before all that were served later, but for the one whose visit has begun.
+    fn queue_up(&mut self, camera: &CameraId) {
+        let last = |of: &CameraId| self.served.get(of).copied().unwrap_or(0);
+        let visited = self.turn.front().and_then(|front| self.cameras.get(front)).is_some_and(|w| w.granted);
+        let mine = last(camera);
+        let later = self.turn.iter().skip(usize::from(visited)).position(|other| last(other) > mine);
+        let at = later.map_or(self.turn.len(), |at| at + usize::from(visited));
+        self.turn.insert(at, camera.clone());
     }
 
     fn forget_if_empty(&mut self, camera: &CameraId) {
