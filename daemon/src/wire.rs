@@ -12,11 +12,11 @@ use std::time::Duration;
 use uuid::Uuid;
 use vedette_core::{CameraId, Event, Name, Severity};
 
-pub use settings::{CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings};
 pub use self::vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
     Stats,
 };
+pub use settings::{CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings};
 
 /// Declares the dialects' modules and the list of them. Each exports `NAME`, `ABOUT` and `build`.
 macro_rules! dialects {
