@@ -116,3 +116,21 @@ impl Drop for RunningSink {
         self.task.abort();
     }
 }
+
+/// Lets a worker serve until it ends by itself, or until the time is over that whoever stopped it left it.
+pub(super) async fn within_deadline(
+    mut stop: watch::Receiver<Option<Duration>>,
+    serving: impl Future<Output = ()>,
+) {
+    let deadline = async move {
+        match stop.wait_for(Option::is_some).await.map(|wish| *wish) {
+            Ok(Some(length)) => tokio::time::sleep(length).await,
+            // Nobody can ask any more: the handle is gone, and the task with it.
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = deadline => {}
+    }
+}

@@ -17,6 +17,7 @@ use super::{Address, MqttConfig, Status};
 use crate::config::MqttVersion;
 use crate::sinks::SinkDeps;
 use crate::sinks::backoff::Backoff;
+use crate::sinks::running::within_deadline;
 use crate::wire::{Manner, Place};
 
 /// A connection that lasted so long was a good one: the next failure is a new story.
@@ -107,18 +108,9 @@ impl Worker {
 
     /// Serves until asked to stop; true when nothing was left to deliver.
     pub(super) async fn run(mut self) -> bool {
-        let mut stop = self.stop.clone();
-        let deadline = async move {
-            match stop.wait_for(Option::is_some).await.map(|wish| *wish) {
-                Ok(Some(length)) => tokio::time::sleep(length).await,
-                // Nobody can ask any more: the handle is gone, and the task with it.
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.serve() => {}
-            () = deadline => {}
-        }
+        let stop = self.stop.clone();
+        // On the heap: the connection of either version is large, and there is one of these a broker.
+        within_deadline(stop, Box::pin(self.serve())).await;
         self.context.status.change(|s| s.connected = false);
         self.context.outbox.depth(&self.context.id) == 0
     }

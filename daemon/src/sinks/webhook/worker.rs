@@ -18,6 +18,7 @@ use crate::outbox::{Outbox, Stored};
 use crate::sinks::SinkDeps;
 use crate::sinks::backoff::Backoff;
 use crate::sinks::running::Status;
+use crate::sinks::running::within_deadline;
 use crate::wire;
 
 /// How often an event is offered to a receiver that refuses it.
@@ -87,18 +88,8 @@ impl Worker {
 
     /// Serves until asked to stop; true when nothing was left to deliver.
     pub(super) async fn run(mut self) -> bool {
-        let mut stop = self.stop.clone();
-        let deadline = async move {
-            match stop.wait_for(Option::is_some).await.map(|wish| *wish) {
-                Ok(Some(length)) => tokio::time::sleep(length).await,
-                // Nobody can ask any more: the handle is gone, and the task with it.
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.serve() => {}
-            () = deadline => {}
-        }
+        let stop = self.stop.clone();
+        within_deadline(stop, self.serve()).await;
         self.outbox.depth(&self.id) == 0
     }
 
