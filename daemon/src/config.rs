@@ -93,6 +93,8 @@ pub struct Config {
     pub node: Node,
     /// Where and how models run.
     pub inference: Inference,
+    /// How much is kept of what is not delivered.
+    pub outbox: Outbox,
     /// Where events go.
     pub brokers: BTreeMap<Name, Broker>,
     /// Where events are posted to. No name is a broker's.
@@ -141,6 +143,15 @@ pub struct Inference {
     pub model: String,
     /// How TensorRT runs models.
     pub tensorrt: TensorRt,
+}
+
+/// How much is kept of what is not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outbox {
+    /// Events for each broker or webhook, 1000..=10000000. Default 100,000, ten days of eight busy cameras.
+    pub max_events: usize,
+    /// Of the file, in MiB, 16..=65536. Default 256.
+    pub max_mib: u32,
 }
 
 /// How TensorRT runs models.

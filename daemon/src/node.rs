@@ -34,7 +34,9 @@ use crate::wire::{NodeStatus, Stamp, Stats};
 
 use duties::Duties;
 pub use error::StartError;
-use translate::{detector_options, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of};
+use translate::{
+    detector_options, limits, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of,
+};
 
 /// The folder of the state in which `model import` puts models.
 pub(crate) const OWN_MODELS: &str = "models";
@@ -94,7 +96,8 @@ impl Kept {
     fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
         let sinks = sink_names(config);
         let embedded = embedded_for(config, host, None)?;
-        let outbox = SqliteOutbox::open(&host.state, stamp_of(config, detector), &sinks, &host.clock)?;
+        let (stamp, limits) = (stamp_of(config, detector), limits(config));
+        let outbox = SqliteOutbox::with_limits(&host.state, stamp, &sinks, &host.clock, limits)?;
         Ok(Self {
             outbox: Arc::new(outbox),
             latest: Arc::new(Latest::default()),
@@ -109,6 +112,7 @@ impl Kept {
     fn adapt(&mut self, config: &Config, host: &Host, detector: &Detector) -> Result<(), StartError> {
         self.embedded = embedded_for(config, host, self.embedded.take())?;
         self.outbox.restamp(stamp_of(config, detector));
+        self.outbox.limit(limits(config));
         let sinks = sink_names(config);
         for gone in sink_names(&self.config).iter().filter(|id| !sinks.contains(id)) {
             self.outbox.detach(gone);

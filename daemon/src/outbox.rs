@@ -18,7 +18,7 @@ use vedette_core::{CameraId, Event, Name, Severity};
 
 use crate::wire::Stamp;
 
-pub use sqlite::SqliteOutbox;
+pub use sqlite::{Limits, SqliteOutbox};
 
 /// Why the outbox does not open, or an event is not produced.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,9 @@ pub trait Outbox: Send + Sync {
 
     /// Events from here on carry another configuration or model.
     fn restamp(&self, stamp: Stamp);
+
+    /// Other bounds from the next event on; a file that is larger already does not shrink, it only grows no more.
+    fn limit(&self, limits: Limits);
 
     /// No event comes after this; what is to survive is saved.
     fn close(&self);

@@ -29,6 +29,13 @@ impl Random {
         Self(ChaCha8Rng::from_seed(seed))
     }
 
+    /// The same numbers for the same seed: for what is to be repeated.
+    pub fn seeded(seed: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        Self(ChaCha8Rng::from_seed(bytes))
+    }
+
     /// Uniform in 0..1.
     pub fn unit(&mut self) -> f64 {
         // 53 bits: every double of that grid below 1.

@@ -1,6 +1,7 @@
 //! The one integration binary: behaviour of the whole product against real peers.
 
 mod cli;
+mod delivery;
 mod demo;
 mod dialects;
 mod faults;

@@ -22,6 +22,7 @@ fn table(schema: &Value) -> String {
         ("node", of("/$defs/Node")),
         ("inference", of("/$defs/Inference")),
         ("inference.tensorrt", of("/$defs/TensorRt")),
+        ("outbox", of("/$defs/Outbox")),
         ("broker.NAME", of("/$defs/Broker")),
         ("webhook.NAME", of("/$defs/Webhook")),
         ("camera.NAME", of("/$defs/Camera")),

@@ -83,6 +83,19 @@ impl Daemon {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Processor time of all its threads so far, and resident memory in bytes; both zero once it has ended.
+    pub fn usage(&self) -> (Duration, u64) {
+        let read =
+            |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap_or_default();
+        let (stat, status) = (read("stat"), read("status"));
+        // Behind the name, which may hold blanks: fields 14 and 15, in ticks of 10 ms as the kernel tells everybody.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+        (Duration::from_millis(ticks * 10), kib << 10)
+    }
+
     /// Its command line as everybody on the machine may read it.
     pub fn command_line(&self) -> String {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap_or_default();

@@ -93,9 +93,12 @@ impl Mosquitto {
         // Unlimited, since the default of 1,000 drops messages of a burst silently. But 2.0.11 takes the unlimited 0
         // for a quota of none when it refuses a publish, and cuts the connection instead of answering 0x87.
         let queued = if self.options.acl.is_some() { 100_000 } else { 0 };
+        // What a subscriber that is there gets is written to it before the publisher's PUBACK, as long as fewer are under
+        // way than this: so a kill takes nothing that was acknowledged.
         let port = self.port;
-        let mut text =
-            format!("max_queued_messages {queued}\nlog_dest file {folder}/log\nlistener {port} 127.0.0.1\n");
+        let mut text = format!(
+            "max_queued_messages {queued}\nmax_inflight_messages 1000\nlog_dest file {folder}/log\nlistener {port} 127.0.0.1\n"
+        );
         match self.options.login {
             Some(_) => text += &format!("allow_anonymous false\npassword_file {folder}/passwords\n"),
             None => text += "allow_anonymous true\n",

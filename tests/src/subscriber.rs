@@ -38,7 +38,16 @@ impl Message {
 #[derive(Default)]
 struct Shared {
     messages: Vec<Message>,
+    /// When each came.
+    came: Vec<Duration>,
     subscribed: bool,
+}
+
+/// Against its schema.
+fn check(message: &Message) {
+    if let Err(error) = schemas::validate(&message.topic, &message.payload) {
+        panic!("{error}\n{}", String::from_utf8_lossy(&message.payload));
+    }
 }
 
 /// Ends with the value.
@@ -46,6 +55,7 @@ pub struct Subscriber {
     shared: Arc<(Mutex<Shared>, Condvar)>,
     client: Client,
     stop: Shutdown,
+    clock: Arc<SystemClock>,
 }
 
 impl Subscriber {
@@ -62,7 +72,13 @@ impl Subscriber {
         }
         let (client, mut connection) = Client::new(options, 64);
         let (shared, stop) = (Arc::<(Mutex<Shared>, Condvar)>::default(), Shutdown::new());
-        let subscriber = Self { shared: Arc::clone(&shared), client: client.clone(), stop: stop.clone() };
+        let clock = Arc::new(SystemClock::new());
+        let subscriber = Self {
+            shared: Arc::clone(&shared),
+            client: client.clone(),
+            stop: stop.clone(),
+            clock: Arc::clone(&clock),
+        };
         std::thread::spawn(move || {
             for event in connection.iter() {
                 if stop.is_requested() {
@@ -77,6 +93,7 @@ impl Subscriber {
                     Ok(Event::Incoming(Packet::Publish(p))) => {
                         let (topic, payload) = (p.topic, p.payload.to_vec());
                         state.messages.push(Message { topic, payload, retained: p.retain });
+                        state.came.push(clock.now().0);
                     }
                     Ok(_) => continue,
                     Err(_) => {
@@ -90,6 +107,11 @@ impl Subscriber {
         });
         drop(subscriber.wait("its subscription", |s| s.subscribed));
         subscriber
+    }
+
+    /// The clock of [`Subscriber::after`]; it began with the subscriber.
+    pub fn clock(&self) -> &SystemClock {
+        &self.clock
     }
 
     fn wait(&self, what: &str, done: impl Fn(&Shared) -> bool) -> MutexGuard<'_, Shared> {
@@ -115,12 +137,19 @@ impl Subscriber {
     /// Waits until `done` says yes to the messages so far, and gives them, each checked against its schema.
     pub fn wait_for(&self, what: &str, done: impl Fn(&[Message]) -> bool) -> Vec<Message> {
         let messages = self.wait(what, |s| done(&s.messages)).messages.clone();
-        for message in &messages {
-            if let Err(error) = schemas::validate(&message.topic, &message.payload) {
-                panic!("{error}\n{}", String::from_utf8_lossy(&message.payload));
-            }
-        }
+        messages.iter().for_each(check);
         messages
+    }
+
+    /// What came behind the first `count` messages, each with its time since the subscriber began, and checked against
+    /// its schema.
+    pub fn after(&self, count: usize) -> Vec<(Duration, Message)> {
+        let shared = self.wait("nothing", |_| true);
+        let (came, messages) = (shared.came.iter().copied(), shared.messages.iter().cloned());
+        let fresh: Vec<_> = came.zip(messages).skip(count).collect();
+        drop(shared);
+        fresh.iter().for_each(|(_, message)| check(message));
+        fresh
     }
 
     /// Waits for `n` different events, and gives all that came, repetitions too.

@@ -38,6 +38,7 @@ impl Outbox for Kept {
         uuid::Uuid::nil()
     }
     fn restamp(&self, _: crate::wire::Stamp) {}
+    fn limit(&self, _: crate::outbox::Limits) {}
     fn close(&self) {}
 }
 

@@ -1,6 +1,6 @@
 //! From the merged configuration to the one the daemon runs by: required keys, ranges, and what must fit together.
 //!
-//! Owns: the checks of node and inference, names, and the tools that all checks share. Does not know: files (it
+//! Owns: the checks of node, inference and outbox, names, and the tools that all checks share. Does not know: files (it
 //! blames key paths; `layer` finds the place).
 
 mod broker;
@@ -16,14 +16,15 @@ use vedette_core::{Name, NameError};
 
 use super::diagnostic::Diagnostic;
 use super::layer::{KeyPath, Origin, Part, Sources};
-use super::raw::{Raw, RawInference, RawNode, RawTensorRt};
+use super::raw::{Raw, RawInference, RawNode, RawOutbox, RawTensorRt};
 use super::words::{hint, nearest};
-use super::{Broker, Camera, Inference, Node, Options, TensorRt, Webhook};
+use super::{Broker, Camera, Inference, Node, Options, Outbox, TensorRt, Webhook};
 
 /// What the checks make of the merged configuration. Incomplete where `Check` holds errors.
 pub(super) struct Checked {
     pub(super) node: Node,
     pub(super) inference: Inference,
+    pub(super) outbox: Outbox,
     pub(super) brokers: BTreeMap<Name, Broker>,
     pub(super) webhooks: BTreeMap<Name, Webhook>,
     pub(super) cameras: BTreeMap<Name, Arc<Camera>>,
@@ -96,9 +97,10 @@ impl<'a> Check<'a> {
 
 /// Checks everything.
 pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked {
-    let Raw { node, inference, broker, webhook, camera, secrets_file: _ } = raw;
+    let Raw { node, inference, outbox, broker, webhook, camera, secrets_file: _ } = raw;
     let node = self::node(check, node, options);
     let inference = self::inference(check, inference, options);
+    let outbox = self::outbox(check, &outbox);
     let broker_strangers = check_logins(check, broker.keys(), "broker");
     let webhook_strangers = check_logins(check, webhook.keys(), "webhook");
     let camera_strangers = check_logins(check, camera.keys(), "camera");
@@ -121,7 +123,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
             cameras.insert(camera.id.clone(), Arc::new(camera));
         }
     }
-    Checked { node, inference, brokers, webhooks, cameras }
+    Checked { node, inference, outbox, brokers, webhooks, cameras }
 }
 
 fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
@@ -169,6 +171,18 @@ fn inference(check: &mut Check<'_>, raw: RawInference, options: &Options) -> Inf
     }
     let tensorrt = TensorRt { fp16, int8, cache, workspace_mib };
     Inference { providers, threads, strict, library, model, tensorrt }
+}
+
+fn outbox(check: &mut Check<'_>, raw: &RawOutbox) -> Outbox {
+    let RawOutbox { max_events, max_mib } = *raw;
+    if !(1_000..=10_000_000).contains(&max_events) {
+        let message = format!("{max_events} is not within 1000 to 10000000");
+        check.value_error(&["outbox", "max_events"], message);
+    }
+    if !(16..=65_536).contains(&max_mib) {
+        check.value_error(&["outbox", "max_mib"], format!("{max_mib} is not within 16 to 65536"));
+    }
+    Outbox { max_events, max_mib }
 }
 
 /// A login for something that no other file defines is a mistake, not a new camera; gives those.

@@ -192,7 +192,7 @@ impl<'a> Loader<'a> {
             }
         };
         let mut check = Check::new(&self.sources, &reported);
-        let check::Checked { node, inference, brokers, webhooks, cameras } =
+        let check::Checked { node, inference, outbox, brokers, webhooks, cameras } =
             check::run(&mut check, raw, self.options);
         let found = check.diagnostics;
         self.diagnostics.extend(found);
@@ -205,6 +205,7 @@ impl<'a> Loader<'a> {
         Ok(Config {
             node,
             inference,
+            outbox,
             brokers,
             webhooks,
             cameras,

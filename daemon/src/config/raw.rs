@@ -21,6 +21,8 @@ pub(super) struct Raw {
     pub(super) node: RawNode,
     /// Where and how models run.
     pub(super) inference: RawInference,
+    /// How much is kept of what brokers and webhooks have not taken.
+    pub(super) outbox: RawOutbox,
     /// Where events go, by name: `[broker.factory]`.
     pub(super) broker: BTreeMap<String, RawBroker>,
     /// Where events are posted to, by name: `[webhook.office]`.
@@ -73,6 +75,26 @@ impl Default for RawInference {
             model: "nanodet-g-416".to_owned(),
             tensorrt: RawTensorRt::default(),
         }
+    }
+}
+
+/// How much is kept of what brokers and webhooks have not taken.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Outbox")]
+pub(super) struct RawOutbox {
+    /// Events kept for each broker or webhook, 1000 to 10000000; beyond, the oldest of the lowest severity is dropped and
+    /// counted.
+    #[schemars(range(min = 1_000, max = 10_000_000))]
+    pub(super) max_events: usize,
+    /// Size of the file, for all of them, in MiB, 16 to 65536; beyond, the one for which most waits gives way.
+    #[schemars(range(min = 16, max = 65_536))]
+    pub(super) max_mib: u32,
+}
+
+impl Default for RawOutbox {
+    fn default() -> Self {
+        Self { max_events: 100_000, max_mib: 256 }
     }
 }
 

@@ -107,6 +107,9 @@ fn every_key_arrives() {
         providers = ["xnnpack", "cpu"]
         threads = 2
         strict = true
+        [outbox]
+        max_events = 5000
+        max_mib = 64
         [broker.factory]
         url = "mqtt://broker:1884"
         prefix = "site/vedette"
@@ -134,6 +137,7 @@ fn every_key_arrives() {
     );
     assert_eq!((config.node.id.as_str(), config.node.time_zone_name.as_str()), ("plant7", "Europe/Berlin"));
     assert!(config.inference.strict && config.inference.threads == 2);
+    assert_eq!((config.outbox.max_events, config.outbox.max_mib), (5000, 64));
     let factory = &config.brokers["factory"];
     assert_eq!((factory.client_id.as_str(), factory.keep_alive), ("vedette-plant7", Span::secs(60)));
     assert_eq!(

@@ -12,6 +12,7 @@ use vedette_core::{ClockSource, EndedBy, IncidentIds, Moment, Name, Pts};
 use super::Node;
 use crate::commands::{self, Site};
 use crate::health::{Health, Trouble, probes};
+use crate::outbox::Outbox;
 use crate::random::system_seed;
 use crate::sinks::mqtt::Asked;
 use crate::sinks::{Latest, SinkStatus};
@@ -54,6 +55,11 @@ impl Node {
         };
         std::thread::Builder::new().name("commands".to_owned()).spawn(move || serve(site, &asked))?;
         Ok(to)
+    }
+
+    /// Where its events go: whatever produces some beside the cameras asks here.
+    pub fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.outbox)
     }
 
     fn now(&self) -> Moment {

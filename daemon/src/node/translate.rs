@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
+use crate::outbox::Limits;
 use crate::sinks::webhook::Hook;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
 use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
@@ -63,6 +64,12 @@ pub(super) fn provider_shares(model: &str, served: &Served) -> Vec<ProviderShare
             time_share: s.time_share,
         })
         .collect()
+}
+
+/// The bounds of the outbox, whose pages have 4 KiB.
+pub(super) fn limits(config: &Config) -> Limits {
+    let config::Outbox { max_events, max_mib } = config.outbox;
+    Limits { events: max_events, pages: max_mib.saturating_mul(256) }
 }
 
 /// Every sink that the configuration wants, or why there cannot be one. `embedded` is the port of the broker in this

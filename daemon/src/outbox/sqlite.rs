@@ -238,6 +238,10 @@ impl Outbox for SqliteOutbox {
         self.encoder.restamp(stamp);
     }
 
+    fn limit(&self, limits: Limits) {
+        self.ask_and_wait(|done| Job::Limit(limits, done));
+    }
+
     fn close(&self) {
         self.ask_and_wait(Job::Close);
     }

@@ -119,6 +119,11 @@ pub(super) fn open(directory: &Path, pages: u32, now: Timestamp) -> Result<Opene
     })
 }
 
+/// The file grows to so many pages at most; never below what it has.
+pub(super) fn bound(writer: &Connection, pages: u32) -> rusqlite::Result<()> {
+    writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+}
+
 fn open_once(path: &Path, pages: u32) -> Result<Opened, Unusable> {
     let fresh = !path.exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -147,7 +152,7 @@ fn open_once(path: &Path, pages: u32) -> Result<Opened, Unusable> {
     // A write-ahead log that keeps its size is written in place, which costs the disk less than growing it anew; the
     // limit cuts off what one large deletion left behind. 1,000 pages are SQLite's own checkpoint distance.
     writer.query_row("PRAGMA journal_size_limit = 8388608", [], |_| Ok(()))?;
-    writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+    bound(&writer, pages)?;
     writer.pragma_update(None, "cache_size", -1024)?;
     if empty {
         let tx = writer.transaction()?;

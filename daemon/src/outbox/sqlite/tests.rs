@@ -386,3 +386,17 @@ fn a_sink_gets_what_it_is_interested_in_and_nothing_else_counts_as_dropped() {
     let second = append(&outbox, Severity::Alarm);
     assert_eq!(outbox.next(&name("pager"), alarm).map(|s| s.seq), Some(second));
 }
+
+#[test]
+fn a_bound_that_is_changed_holds_from_the_next_event_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = limited(folder.path(), &["a"], Limits::default());
+    (0..5).for_each(|_| _ = append(&outbox, Severity::Info));
+    outbox.limit(Limits { events: 2, ..Limits::default() });
+    assert_eq!((outbox.depth(&name("a")), outbox.dropped(&name("a"))), (5, 0));
+    append(&outbox, Severity::Info);
+    assert_eq!((outbox.depth(&name("a")), outbox.dropped(&name("a"))), (2, 4));
+    outbox.limit(Limits { events: 4, ..Limits::default() });
+    (0..3).for_each(|_| _ = append(&outbox, Severity::Info));
+    assert_eq!((outbox.depth(&name("a")), outbox.dropped(&name("a"))), (4, 5));
+}

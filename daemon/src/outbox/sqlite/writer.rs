@@ -49,6 +49,8 @@ pub(super) enum Job {
     Acked { now: bool },
     /// A sink found the store of that epoch damaged.
     Damaged { epoch: Uuid, damage: String },
+    /// Other bounds from here on.
+    Limit(Limits, Sender<()>),
     /// Delete, tidy up, end.
     Close(Sender<()>),
 }
@@ -111,6 +113,7 @@ impl Writer {
                         self.replace(&damage);
                     }
                 }
+                Job::Limit(limits, done) => self.limit(limits, &done),
                 Job::Close(done) => return self.close(&done),
             }
         }
@@ -304,6 +307,15 @@ impl Writer {
             }
             Err(_) => Some(SWEEP_AFTER),
         }
+    }
+
+    fn limit(&mut self, limits: Limits, done: &Sender<()>) {
+        self.limits = limits;
+        let refused = self.connection.as_ref().and_then(|c| file::bound(c, limits.pages).err());
+        if let Some(error) = refused {
+            log::error!("event store {}: its size cannot be bounded anew: {error}", self.path().display());
+        }
+        let _ = done.send(());
     }
 
     fn attach(&mut self, name: &Name, done: &Sender<()>) {
