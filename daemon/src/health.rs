@@ -2,8 +2,9 @@
 //! same outbox as everything else.
 //!
 //! Owns: which trouble is open, and the events of its beginning and end. Does not know: how trouble is found; `probes`
-//! does, and the node asks it once a second.
+//! does, and `losses` for events that are gone; the node asks them once a second.
 
+pub mod losses;
 pub mod probes;
 
 use std::collections::BTreeMap;

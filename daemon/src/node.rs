@@ -245,7 +245,7 @@ impl Node {
             return Err(StartError::Stopped);
         };
         let arming = Arc::new(Arming::open(&host.state, host.clock.wall()).map_err(state_failed(&host))?);
-        let duties = Duties::new()?;
+        let duties = Duties::new(&host).map_err(state_failed(&host))?;
         let mut node = Self {
             since,
             config,

@@ -75,45 +75,21 @@ pub fn nobody_listens(id: &Name, now: &SinkStatus, before: &SinkStatus, was: boo
     is.then(|| trouble("nobody-listens", Severity::Warning, 0, why))
 }
 
-/// Events that a sink lost since the last look: dropped by the bound, or refused for good.
-pub fn loss(id: &Name, now: &SinkStatus, before: &SinkStatus) -> Option<Trouble> {
-    let (dropped, given_up) = (now.dropped.saturating_sub(before.dropped), now.given_up - before.given_up);
-    let why = match (dropped, given_up) {
-        (0, 0) => return None,
-        (dropped, 0) => {
-            format!("{dropped} events for {id} were dropped: it was away for too long, the store is full")
-        }
-        (0, refused) => format!("{refused} events were refused by {id} for good: see the log for its reason"),
-        (dropped, refused) => {
-            format!("{id}: {dropped} events dropped by a full store, {refused} refused for good")
-        }
-    };
-    Some(trouble("outbox-loss", Severity::Fault, 0, why))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn counters(acked: u64, nobody_listens: u64, dropped: u64) -> SinkStatus {
-        SinkStatus { acked, nobody_listens, dropped, ..SinkStatus::default() }
+    fn counters(acked: u64, nobody_listens: u64) -> SinkStatus {
+        SinkStatus { acked, nobody_listens, ..SinkStatus::default() }
     }
 
     #[test]
     fn nobody_listens_holds_until_somebody_does() {
         let id = Name::new("factory").unwrap();
         let is = |now, before, was| nobody_listens(&id, &now, &before, was).is_some();
-        assert!(is(counters(3, 3, 0), counters(0, 0, 0), false));
-        assert!(is(counters(3, 3, 0), counters(3, 3, 0), true), "no news");
-        assert!(!is(counters(4, 3, 0), counters(3, 3, 0), true), "heard");
-    }
-
-    #[test]
-    fn losses_are_said_with_their_number() {
-        let id = Name::new("factory").unwrap();
-        assert_eq!(loss(&id, &counters(0, 0, 7), &counters(0, 0, 7)), None);
-        let why = loss(&id, &counters(0, 0, 9), &counters(0, 0, 7)).unwrap().why;
-        assert!(why.starts_with("2 events for factory were dropped"), "{why}");
+        assert!(is(counters(3, 3), counters(0, 0), false));
+        assert!(is(counters(3, 3), counters(3, 3), true), "no news");
+        assert!(!is(counters(4, 3), counters(3, 3), true), "heard");
     }
 
     #[test]

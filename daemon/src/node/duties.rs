@@ -9,8 +9,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 use vedette_core::{ClockSource, EndedBy, IncidentIds, Moment, Name, Pts};
 
-use super::Node;
+use super::{Host, Node};
 use crate::commands::{self, Site};
+use crate::health::losses::Losses;
 use crate::health::{Health, Trouble, probes};
 use crate::outbox::Outbox;
 use crate::random::system_seed;
@@ -24,14 +25,16 @@ const WAITING: usize = 16;
 /// The health of the node, and what it was compared with last.
 pub(super) struct Duties {
     health: Health,
+    losses: Losses,
     sinks: BTreeMap<Name, SinkStatus>,
     unheard: BTreeMap<Name, bool>,
 }
 
 impl Duties {
-    pub(super) fn new() -> std::io::Result<Self> {
+    pub(super) fn new(host: &Host) -> std::io::Result<Self> {
         let health = Health::new(IncidentIds::seeded(system_seed()?));
-        Ok(Self { health, sinks: BTreeMap::new(), unheard: BTreeMap::new() })
+        let losses = Losses::open(&host.state, host.clock.wall())?;
+        Ok(Self { health, losses, sinks: BTreeMap::new(), unheard: BTreeMap::new() })
     }
 }
 
@@ -71,13 +74,18 @@ impl Node {
     pub(super) fn check_health(&mut self) {
         let (now, moment) = (self.host.clock.now(), self.now());
         let found = self.troubles();
-        let mut events = self.duties.health.judge((now, moment), found);
-        for (id, status) in self.sinks.iter().map(|s| (s.id().clone(), s.status())) {
-            let before = self.duties.sinks.insert(id.clone(), status.clone());
-            let lost = before.and_then(|before| probes::loss(&id, &status, &before));
-            events.extend(lost.and_then(|lost| self.duties.health.once(moment, &lost)));
-        }
+        let events = self.duties.health.judge((now, moment), found);
         self.produce(events);
+        for (id, status) in self.sinks.iter().map(|s| (s.id().clone(), s.status())) {
+            let notice = self.duties.losses.due(now, &id, &status);
+            self.duties.sinks.insert(id, status);
+            let Some(notice) = notice else { continue };
+            let Some(mut event) = self.duties.health.once(moment, &notice.trouble) else { continue };
+            (event.value, event.unit) = (Some(notice.dropped as f64), Some("events"));
+            if self.produce(vec![event]) {
+                self.duties.losses.told(now, &notice);
+            }
+        }
     }
 
     fn troubles(&mut self) -> Vec<Trouble> {
@@ -103,14 +111,20 @@ impl Node {
         found
     }
 
-    fn produce(&self, events: Vec<vedette_core::Event>) {
+    /// Whether all of them are.
+    fn produce(&self, events: Vec<vedette_core::Event>) -> bool {
+        let mut all = true;
         for event in events {
             let (what, why) = (event.rule.clone(), event.why.clone());
             match self.outbox.append(event, None) {
                 Ok(seq) => log::info!(seq; "health, {what}: {why}"),
-                Err(error) => log::error!("health, {what}: {why}; the event is lost: {error}"),
+                Err(error) => {
+                    all = false;
+                    log::error!("health, {what}: {why}; the event is lost: {error}");
+                }
             }
         }
+        all
     }
 
     /// Before brokers are drained: no trouble stays open behind a daemon that is gone.
