@@ -12,6 +12,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use vedette_core::{CameraId, Event, Evidence, Name, Severity};
 
+use crate::signing::Signer;
+
 pub use self::vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
     Stats,
@@ -77,6 +79,8 @@ pub struct Stamp {
     pub dialects: Vec<Arc<dyn Dialect>>,
     /// Which events each sink gets; one that is not named gets all.
     pub interests: BTreeMap<Name, Interest>,
+    /// Signs what the dialect `vedette` freezes; none where messages are not signed.
+    pub signer: Option<Arc<Signer>>,
 }
 
 impl Stamp {
@@ -89,6 +93,7 @@ impl Stamp {
             model,
             dialects: vec![Arc::new(vedette::Vedette)],
             interests: BTreeMap::new(),
+            signer: None,
         }
     }
 }

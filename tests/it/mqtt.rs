@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vedette::config::MqttVersion;
 use vedette::outbox::{Outbox, SqliteOutbox};
+use vedette::signing::{PublicKey, Signer};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
@@ -43,10 +44,25 @@ impl Rig {
     }
 
     pub(crate) fn speaking(dialects: Vec<Arc<dyn Dialect>>) -> Self {
+        Self::with(dialects, false)
+    }
+
+    /// Its messages are signed.
+    pub(crate) fn signing() -> Self {
+        Self::with(vec![Arc::new(vedette::wire::vedette::Vedette)], true)
+    }
+
+    /// What verifies its messages.
+    pub(crate) fn key(&self) -> Option<PublicKey> {
+        Signer::read(self.state.path()).unwrap().map(|signer| signer.public())
+    }
+
+    fn with(dialects: Vec<Arc<dyn Dialect>>, sign: bool) -> Self {
         let state = tempfile::tempdir().unwrap();
+        let signer = sign.then(|| Arc::new(Signer::open(state.path()).unwrap()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp { dialects, ..Stamp::new(name("box"), "0123456789", model) };
+        let stamp = Stamp { dialects, signer, ..Stamp::new(name("box"), "0123456789", model) };
         let outbox = SqliteOutbox::open(state.path(), stamp, &[name("b")], &clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
@@ -72,6 +88,7 @@ impl Rig {
             cameras: 1,
             cameras_up: 1,
             providers: vec![],
+            public_key: self.key(),
         });
     }
 

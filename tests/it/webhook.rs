@@ -73,6 +73,7 @@ impl Rig {
             model,
             dialects: vec![Arc::new(vedette::wire::vedette::Vedette)],
             interests: std::collections::BTreeMap::new(),
+            signer: None,
         };
         let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp, &[name("office")], &clock).unwrap());
         let mut runtime = tokio::runtime::Builder::new_multi_thread();

@@ -50,11 +50,11 @@ impl Dialect for Vedette {
 
     fn event(&self, stamp: &Stamp, seq: u64, latency_ms: Option<u64>, what: &Event) -> Option<Message> {
         let topic = what.camera.as_ref().map_or_else(|| "event".to_owned(), |c| format!("{c}/event"));
-        Some(Message::passing(topic, event(stamp, seq, latency_ms, what)))
+        Some(Message::passing(topic, signed(stamp, event(stamp, seq, latency_ms, what))))
     }
 
     fn evidence(&self, stamp: &Stamp, seq: u64, what: &Evidence) -> Option<Message> {
-        Some(Message::passing(format!("{}/evidence", what.camera), evidence(stamp, seq, what)))
+        Some(Message::passing(format!("{}/evidence", what.camera), signed(stamp, evidence(stamp, seq, what))))
     }
 
     fn update(&self, _at: &Place, update: &Update) -> Vec<Message> {
@@ -73,7 +73,15 @@ impl Dialect for Vedette {
     }
 }
 
-/// The bytes of one event, as on the topic `<camera>/event`.
+/// With a signature, where messages are signed.
+fn signed(stamp: &Stamp, payload: Vec<u8>) -> Vec<u8> {
+    match &stamp.signer {
+        Some(signer) => signer.sign(payload),
+        None => payload,
+    }
+}
+
+/// The bytes of one event, as on the topic `<camera>/event`, but for the signature.
 pub fn event(stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) -> Vec<u8> {
     json(&EventMessage {
         v: VERSION,
@@ -256,6 +264,7 @@ mod tests {
             },
             dialects: Vec::new(),
             interests: std::collections::BTreeMap::new(),
+            signer: None,
         };
         let at = |text: &str| Moment {
             pts: Pts::ZERO,
