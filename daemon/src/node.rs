@@ -27,6 +27,7 @@ use crate::config::{self, Config};
 use crate::infer::{Inference, RunningInference};
 use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
+use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, Sink, SinkDeps};
 use crate::time_sync;
@@ -78,6 +79,7 @@ pub struct Node {
     serving: Serving,
     served: Served,
     published: (usize, usize),
+    signer: Option<Arc<Signer>>,
     arming: Arc<Arming>,
     duties: Duties,
 }
@@ -93,10 +95,10 @@ pub struct Kept {
 
 impl Kept {
     /// Of a node whose configuration is `config`, opened for the first time.
-    fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
+    fn open(config: &Config, host: &Host, stamp: Stamp) -> Result<Self, StartError> {
         let sinks = sink_names(config);
         let embedded = embedded_for(config, host, None)?;
-        let (stamp, limits) = (stamp_of(config, detector), limits(config));
+        let limits = limits(config);
         let outbox = SqliteOutbox::with_limits(&host.state, stamp, &sinks, &host.clock, limits)?;
         Ok(Self {
             outbox: Arc::new(outbox),
@@ -109,9 +111,9 @@ impl Kept {
 
     /// Fits what was kept to another configuration: new numbers on what comes, brokers that are gone get nothing any
     /// more, topics of cameras and rules that are gone are cleared.
-    fn adapt(&mut self, config: &Config, host: &Host, detector: &Detector) -> Result<(), StartError> {
+    fn adapt(&mut self, config: &Config, host: &Host, stamp: Stamp) -> Result<(), StartError> {
         self.embedded = embedded_for(config, host, self.embedded.take())?;
-        self.outbox.restamp(stamp_of(config, detector));
+        self.outbox.restamp(stamp);
         self.outbox.limit(limits(config));
         let sinks = sink_names(config);
         for gone in sink_names(&self.config).iter().filter(|id| !sinks.contains(id)) {
@@ -140,11 +142,6 @@ impl Kept {
         }
         self.outbox.close();
     }
-}
-
-/// As [`stamp`], of what serves now.
-fn stamp_of(config: &Config, detector: &Detector) -> Stamp {
-    stamp(config, detector.name(), &detector.serving().now())
 }
 
 /// The broker in this process, where the configuration wants it.
@@ -233,9 +230,11 @@ impl Node {
             .thread_name("sockets")
             .enable_all()
             .build()?;
+        let signer = config.node.sign.then(|| Signer::open(&host.state)).transpose()?.map(Arc::new);
+        let stamp = stamp(&config, &model, &serving.now(), signer.as_ref());
         match kept {
-            Some(kept) => kept.adapt(&config, &host, &detector)?,
-            None => *kept = Some(Kept::open(&config, &host, &detector)?),
+            Some(kept) => kept.adapt(&config, &host, stamp)?,
+            None => *kept = Some(Kept::open(&config, &host, stamp)?),
         }
         // A core each for as many sessions as the machine has, whatever their number: more would only make all late.
         let workers =
@@ -262,6 +261,7 @@ impl Node {
             served: serving.now(),
             serving,
             published: (0, 0),
+            signer,
             arming,
             duties,
         };
@@ -338,7 +338,7 @@ impl Node {
         let (served, now) = (self.serving.now(), (self.cameras.len(), self.cameras_up()));
         let changed = served != self.served;
         if changed {
-            self.outbox.restamp(stamp(&self.config, &self.model, &served));
+            self.outbox.restamp(stamp(&self.config, &self.model, &served, self.signer.as_ref()));
             self.served = served;
         }
         if changed || now != self.published {
@@ -373,6 +373,7 @@ impl Node {
             cameras,
             cameras_up,
             providers: provider_shares(&self.model, &self.served),
+            public_key: self.signer.as_ref().map(|signer| signer.public()),
         });
     }
 

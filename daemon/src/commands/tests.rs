@@ -19,6 +19,9 @@ impl Outbox for Kept {
         events.push(event);
         Ok(events.len() as u64)
     }
+    fn append_evidence(&self, _: vedette_core::Evidence) -> Result<u64, OutboxError> {
+        Err(OutboxError::Closed)
+    }
     fn attach(&self, _: &Name) {}
     fn detach(&self, _: &Name) {}
     fn next(&self, _: &Name, _: u64) -> Option<Arc<crate::outbox::Stored>> {
