@@ -187,6 +187,8 @@ pub struct Broker {
     pub acknowledged: bool,
     /// Events a second at most, 1..=10000. Default 200.
     pub replay_per_second: u32,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: crate::sinks::Replay,
     /// How long an event is of use. Default: for ever.
     pub expiry: Option<Span>,
     /// Verbs of [`crate::commands`] that its clients may ask for. Default: none.
@@ -208,6 +210,8 @@ pub struct Webhook {
     pub token: Option<Secret>,
     /// Certificates to trust, PEM. Default: the system's.
     pub ca: Option<PathBuf>,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: crate::sinks::Replay,
     /// Which events it gets. Default: all.
     pub filter: crate::wire::Interest,
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use vedette::config::MqttVersion;
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
-use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
+use vedette::sinks::{Address, Latest, MqttConfig, Replay, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
     BBox, Class, Clock, ClockSource, Event, Moment, Name, ObjectSummary, Phase, Pts, Secret, Severity,
@@ -93,13 +93,17 @@ impl Rig {
     }
 
     pub(crate) fn append(&self, camera: &str) -> u64 {
+        self.produce(camera, Severity::Alarm)
+    }
+
+    fn produce(&self, camera: &str, severity: Severity) -> u64 {
         let at = Moment { pts: Pts::ZERO, wall: self.clock.wall(), wall_ok: true, clock: ClockSource::Host };
         let event = Event {
             id: Uuid::new_v4(),
             phase: Phase::Once,
             kind: "line_crossing",
             rule: name("count"),
-            severity: Severity::Alarm,
+            severity,
             camera: Some(name(camera)),
             zone: None,
             line: Some(name("kerb")),
@@ -265,6 +269,35 @@ fn a_broker_killed_in_the_middle_loses_nothing() {
     broker.restart();
     let events = subscriber.events(300);
     check_order(&events);
+    rig.until(&sink, "the rest", |s| s.queued == 0);
+    assert!(sink.stop(STOP));
+}
+
+#[test]
+fn alarms_come_first_after_an_outage_where_that_is_wished() {
+    const FROM_URGENT: [&str; 5] = ["alarm", "fault", "warning", "review", "info"];
+    let mut broker = Mosquitto::start(Options { persistent: true, ..Options::default() });
+    let subscriber = Subscriber::start("watcher", broker.port(), None);
+    let rig = Rig::new();
+    let sink = rig.sink(MqttConfig { replay: Replay::AlarmsFirst, ..rig.config(broker.port()) });
+    rig.until(&sink, "a connection", |s| s.connected);
+    broker.kill();
+    rig.until(&sink, "the loss of the connection", |s| !s.connected);
+    let severities =
+        [Severity::Info, Severity::Alarm, Severity::Review, Severity::Warning, Severity::Info, Severity::Fault];
+    for n in 0..300 {
+        rig.produce(["gate", "yard"][n % 2], severities[n % severities.len()]);
+    }
+    assert_eq!(rig.depth(), 300);
+    broker.restart();
+    let events = subscriber.events(300);
+    let urgency = |event: &Message| {
+        let severity = event.get("severity");
+        FROM_URGENT.iter().position(|name| severity == *name).unwrap()
+    };
+    let came: Vec<_> = events.iter().map(|e| (urgency(e), e.get("seq").as_u64().unwrap())).collect();
+    assert!(came.is_sorted(), "{came:?}");
+    assert_eq!(came.iter().map(|(_, seq)| seq).collect::<std::collections::BTreeSet<_>>().len(), 300);
     rig.until(&sink, "the rest", |s| s.queued == 0);
     assert!(sink.stop(STOP));
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use vedette_core::{Name, Point, Severity, Span};
 use vedette_ingest::Transport;
 
+use crate::sinks::Replay;
+
 /// A configuration file of Vedette.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -165,6 +167,8 @@ pub(super) struct RawBroker {
     /// messages for a slow subscriber and drops the rest.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) replay_per_second: u32,
+    /// `alarms-first`: what waited goes by severity, and a camera's events are in order only within a severity.
+    pub(super) replay: Replay,
     /// How long an event is of use to a subscriber that is away (MQTT 5's message expiry). Default: for ever.
     pub(super) expiry: Option<Span>,
     /// What its clients may ask for on `command/<verb>`, such as `["arm", "status"]`. Default: nothing.
@@ -193,6 +197,8 @@ pub(super) struct RawWebhook {
     pub(super) token: Option<String>,
     /// Certificates to trust (PEM); relative to the configuration directory. Default: the system's.
     pub(super) ca: Option<PathBuf>,
+    /// `alarms-first`: what waited goes by severity, and a camera's events are in order only within a severity.
+    pub(super) replay: Replay,
     /// Which events it gets: `[webhook.NAME.filter]`.
     pub(super) filter: RawFilter,
 }
@@ -286,6 +292,7 @@ impl Default for RawBroker {
             version: None,
             qos: 1,
             replay_per_second: 200,
+            replay: Replay::InOrder,
             expiry: None,
             commands: Vec::new(),
             filter: RawFilter::default(),

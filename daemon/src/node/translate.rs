@@ -83,12 +83,13 @@ pub(super) fn sink_configs(
 }
 
 fn webhook_config(webhook: &config::Webhook) -> Result<WebhookConfig, SinkError> {
-    let config::Webhook { id, url, token, ca, filter } = webhook;
+    let config::Webhook { id, url, token, ca, replay, filter } = webhook;
     Ok(WebhookConfig {
         id: id.clone(),
         hook: Hook::parse(url)?,
         token: token.clone(),
         ca: ca.clone(),
+        replay: *replay,
         interest: filter.clone(),
     })
 }
@@ -116,6 +117,7 @@ fn mqtt_configs(broker: &config::Broker, embedded: Option<u16>) -> Result<Vec<Mq
         keep_alive: broker.keep_alive,
         acknowledged: broker.acknowledged,
         replay_per_second: broker.replay_per_second,
+        replay: broker.replay,
         event_expiry: broker.expiry.map(|span| span.0),
         // One connection of a broker listens: two would obey twice.
         commands: if id == broker.id { broker.commands.clone() } else { Vec::new() },

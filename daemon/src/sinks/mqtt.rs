@@ -20,7 +20,7 @@ use vedette_core::{Name, Secret, Span};
 pub use requests::Asked;
 
 use super::running::{RunningSink, Status};
-use super::{Sink, SinkConfig, SinkDeps, tls};
+use super::{Replay, Sink, SinkConfig, SinkDeps, tls};
 use crate::config::MqttVersion;
 use crate::wire::{self, Dialect, Interest};
 
@@ -146,6 +146,8 @@ pub struct MqttConfig {
     /// Events a second that are sent at most while there is a backlog, so that the broker can keep up with its
     /// subscribers. Default 200.
     pub replay_per_second: u32,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: Replay,
     /// How long events are of use (MQTT 5's message expiry). Default: for ever.
     pub event_expiry: Option<Duration>,
     /// Verbs that the broker's clients may ask for. Default: none.
@@ -172,6 +174,7 @@ impl MqttConfig {
             keep_alive: Span::secs(30),
             acknowledged: true,
             replay_per_second: 200,
+            replay: Replay::default(),
             event_expiry: None,
             commands: Vec::new(),
             interest: Interest::default(),

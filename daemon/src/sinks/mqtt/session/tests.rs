@@ -1,5 +1,7 @@
 //! The session's state machine, without a network.
 
+mod replay;
+
 use std::sync::Mutex;
 
 use jiff::Timestamp;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
+use crate::sinks::Replay;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::SinkStatus;
 use crate::sinks::mqtt::Status;
@@ -42,6 +45,7 @@ impl Bench {
             dialects,
             acknowledged: true,
             replay_per_second: 200,
+            replay: Replay::default(),
             event_expiry: None,
             outbox: Arc::new(outbox),
             latest: Arc::default(),
@@ -58,6 +62,10 @@ impl Bench {
     }
 
     fn append(&self, camera: &str) -> u64 {
+        self.produce(camera, Severity::Alarm)
+    }
+
+    fn produce(&self, camera: &str, severity: Severity) -> u64 {
         let at =
             Moment { pts: Pts::ZERO, wall: Timestamp::UNIX_EPOCH, wall_ok: true, clock: ClockSource::Host };
         let event = Event {
@@ -65,7 +73,7 @@ impl Bench {
             phase: Phase::Once,
             kind: "intrusion",
             rule: Name::new("r").unwrap(),
-            severity: Severity::Alarm,
+            severity,
             camera: Some(Name::new(camera).unwrap()),
             zone: None,
             line: None,
