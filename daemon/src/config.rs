@@ -163,6 +163,9 @@ pub struct Broker {
     pub id: Name,
     /// [`EMBEDDED`], or an `mqtt`, `mqtts`, `ws` or `wss` URL without login.
     pub url: String,
+    /// Where the embedded broker listens; with `user` and `password` where that is not a loopback address. Default: the
+    /// host's choice on 127.0.0.1.
+    pub listen: Option<std::net::SocketAddr>,
     /// Wire schemas; not empty. Default `vedette`.
     pub dialects: Vec<String>,
     /// First levels of every topic. Default `vedette`.

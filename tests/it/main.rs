@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod dialects;
+mod embedded;
 mod faults;
 mod mqtt;
 mod node;

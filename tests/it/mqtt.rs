@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vedette::config::MqttVersion;
 use vedette::outbox::{Outbox, SqliteOutbox};
-use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
+use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedConfig, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, Replay, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
@@ -283,8 +283,14 @@ fn alarms_come_first_after_an_outage_where_that_is_wished() {
     rig.until(&sink, "a connection", |s| s.connected);
     broker.kill();
     rig.until(&sink, "the loss of the connection", |s| !s.connected);
-    let severities =
-        [Severity::Info, Severity::Alarm, Severity::Review, Severity::Warning, Severity::Info, Severity::Fault];
+    let severities = [
+        Severity::Info,
+        Severity::Alarm,
+        Severity::Review,
+        Severity::Warning,
+        Severity::Info,
+        Severity::Fault,
+    ];
     for n in 0..300 {
         rig.produce(["gate", "yard"][n % 2], severities[n % severities.len()]);
     }
@@ -445,10 +451,10 @@ fn a_refused_event_is_kept_and_the_other_cameras_go_on() {
 
 #[test]
 fn a_plain_subscriber_works_with_the_embedded_broker() {
-    let broker = EmbeddedBroker::start(0).unwrap();
+    let broker = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
-    (config.address, config.version) = (Address::embedded(broker.port()), Some(MqttVersion::V311));
+    (config.address, config.version) = (Address::embedded(broker.address()), Some(MqttVersion::V311));
     let sink = rig.sink(config);
     rig.until(&sink, "a connection", |s| s.connected);
     let mut child = Command::new("mosquitto_sub")
@@ -477,13 +483,15 @@ fn a_plain_subscriber_works_with_the_embedded_broker() {
 
 #[test]
 fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
-    let first = EmbeddedBroker::start(0).unwrap();
+    let first = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     let port = first.port();
-    let Err(error) = EmbeddedBroker::start(port) else { panic!("two brokers on one port") };
-    assert!(matches!(error, EmbeddedError::PortTaken(p) if p == port), "{error}");
+    let Err(error) = EmbeddedBroker::start(EmbeddedConfig::loopback(port)) else {
+        panic!("two brokers on one port")
+    };
+    assert!(matches!(error, EmbeddedError::PortTaken(at) if at.port() == port), "{error}");
     assert!(error.to_string().contains(&port.to_string()));
     first.stop();
-    let again = EmbeddedBroker::start(port).unwrap();
+    let again = EmbeddedBroker::start(EmbeddedConfig::loopback(port)).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(port);
     config.version = Some(MqttVersion::V311);
@@ -496,7 +504,7 @@ fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
 
 #[test]
 fn a_broker_that_knows_only_3_1_1_is_found_out() {
-    let broker = EmbeddedBroker::start(0).unwrap();
+    let broker = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
     config.version = None;

@@ -137,6 +137,9 @@ pub(super) struct RawBroker {
     /// `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, `ws://HOST[:80][/mqtt]`, `wss://HOST[:443][/mqtt]`, or `embedded`:
     /// a small broker inside the daemon, 127.0.0.1:1883, for one box. Needed.
     pub(super) url: Option<String>,
+    /// `IP:PORT` of the `embedded` broker. One that others reach (`0.0.0.0:1883`) needs `user` and `password`, which it
+    /// then asks all clients for. Default: `127.0.0.1:1883`.
+    pub(super) listen: Option<String>,
     /// Wire schemas of the messages.
     pub(super) dialects: Vec<String>,
     /// First levels of every topic.
@@ -280,6 +283,7 @@ impl Default for RawBroker {
     fn default() -> Self {
         Self {
             url: None,
+            listen: None,
             dialects: vec!["vedette".to_owned()],
             prefix: "vedette".to_owned(),
             user: None,

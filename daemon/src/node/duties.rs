@@ -12,6 +12,7 @@ use vedette_core::{ClockSource, EndedBy, IncidentIds, Moment, Name, Pts};
 use super::Node;
 use crate::commands::{self, Site};
 use crate::health::{Health, Trouble, probes};
+use crate::sinks::embedded::EmbeddedBroker;
 use crate::random::system_seed;
 use crate::sinks::mqtt::Asked;
 use crate::sinks::{Latest, SinkStatus};
@@ -25,12 +26,14 @@ pub(super) struct Duties {
     health: Health,
     sinks: BTreeMap<Name, SinkStatus>,
     unheard: BTreeMap<Name, bool>,
+    /// How often the embedded broker had ended.
+    ends: u64,
 }
 
 impl Duties {
     pub(super) fn new() -> std::io::Result<Self> {
         let health = Health::new(IncidentIds::seeded(system_seed()?));
-        Ok(Self { health, sinks: BTreeMap::new(), unheard: BTreeMap::new() })
+        Ok(Self { health, sinks: BTreeMap::new(), unheard: BTreeMap::new(), ends: 0 })
     }
 }
 
@@ -71,6 +74,9 @@ impl Node {
             let lost = before.and_then(|before| probes::loss(&id, &status, &before));
             events.extend(lost.and_then(|lost| self.duties.health.once(moment, &lost)));
         }
+        let ends = self.embedded.as_ref().map_or(0, EmbeddedBroker::ends);
+        let ended = probes::embedded(ends, std::mem::replace(&mut self.duties.ends, ends));
+        events.extend(ended.and_then(|ended| self.duties.health.once(moment, &ended)));
         self.produce(events);
     }
 

@@ -6,11 +6,13 @@
 mod conversation;
 mod link;
 mod pace;
+mod plain;
 mod requests;
 mod session;
 mod sparkplug;
 mod worker;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +41,8 @@ pub struct Address {
 
 impl Address {
     /// The broker inside the daemon.
-    pub fn embedded(port: u16) -> Self {
-        Self { host: "127.0.0.1".to_owned(), port, tls: false, path: None }
+    pub fn embedded(at: SocketAddr) -> Self {
+        Self { host: at.ip().to_string(), port: at.port(), tls: false, path: None }
     }
 
     /// Reads `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, `ws://HOST[:80][/mqtt]` or `wss://HOST[:443][/mqtt]`.

@@ -131,9 +131,11 @@ pub(super) fn end_incident(tx: &Connection, id: Uuid) -> rusqlite::Result<()> {
 }
 
 /// What [`page`] asks, of all events and of a severity's.
-const PAGE: &str = "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
+const PAGE: &str =
+    "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
      WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 ORDER BY d.seq LIMIT ?4";
-const PAGE_OF: &str = "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
+const PAGE_OF: &str =
+    "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
      WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 AND d.severity = ?5 ORDER BY d.seq LIMIT ?4";
 
 /// The next at most `limit` events of `sink`, of one severity or of all, with numbers above `after` and up to `last`.
@@ -147,7 +149,9 @@ pub(super) fn page(
     let mut statement = reader.prepare_cached(if of.is_some() { PAGE_OF } else { PAGE })?;
     let (sink, after, last, limit) = (sink.as_str(), signed(after), signed(last), limit as i64);
     match of {
-        Some(severity) => statement.query_map(params![sink, after, last, limit, severity as i64], stored)?.collect(),
+        Some(severity) => {
+            statement.query_map(params![sink, after, last, limit, severity as i64], stored)?.collect()
+        }
         None => statement.query_map(params![sink, after, last, limit], stored)?.collect(),
     }
 }
@@ -211,9 +215,10 @@ mod tests {
 
     #[test]
     fn a_page_is_looked_up_and_never_sorted() {
-        for (query, key) in
-            [(PAGE, "PRIMARY KEY (sink=? AND seq>? AND seq<?)"), (PAGE_OF, "(sink=? AND severity=? AND seq>? AND seq<?)")]
-        {
+        for (query, key) in [
+            (PAGE, "PRIMARY KEY (sink=? AND seq>? AND seq<?)"),
+            (PAGE_OF, "(sink=? AND severity=? AND seq>? AND seq<?)"),
+        ] {
             let plan = plan(query);
             assert!(plan.contains(key) && !plan.contains("TEMP B-TREE"), "{plan}");
         }

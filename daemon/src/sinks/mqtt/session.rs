@@ -13,15 +13,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use vedette_core::{CameraId, Clock, Mono, Name};
 
-use super::conversation::{Context, Conversation, Link, Speaker};
+use super::conversation::{Context, Conversation, Link};
 use super::link::{Limits, PACKET_IDS, Publish, Received, Refusal, Taken};
 use super::pace::Pace;
+use super::plain;
 use crate::outbox::Stored;
 use crate::sinks::backoff::Backoff;
 use crate::sinks::order::{Cursor, PutOff, Rank};
-use crate::wire::{Dialect, NodeStatus, Reaction};
+use crate::wire::{Dialect, Reaction};
 
 /// Publishes handed over and not answered, at most; a broker's Receive Maximum may allow less. Small: after a
 /// disconnect all of them are sent again.
@@ -78,6 +80,8 @@ pub(super) struct Session<'a> {
     cursor: Cursor,
     parked: HashMap<Option<CameraId>, Parked>,
     updates: VecDeque<Publish>,
+    /// What was told over this connection and stays at the broker, by topic.
+    told: HashMap<String, Bytes>,
     pace: Pace,
     /// Version of the latest value that was taken.
     seen: u64,
@@ -85,40 +89,6 @@ pub(super) struct Session<'a> {
     fresh: u64,
     /// When the broker last answered, or the first of what is under way was handed over.
     heard: Mono,
-}
-
-/// Speaks the dialects whose messages stand for themselves.
-pub(super) struct Plain;
-
-impl Speaker for Plain {
-    fn will(&mut self, context: &Context, clock: &dyn Clock) -> Option<Publish> {
-        last_words(context, clock).into_iter().next()
-    }
-
-    fn converse<'a>(
-        &'a mut self,
-        context: &'a Context,
-        clock: &'a dyn Clock,
-        limits: Limits,
-    ) -> Box<dyn Conversation + 'a> {
-        Box::new(Session::new(context, limits, clock.now()))
-    }
-}
-
-/// What is true of the node once the worker is gone: the first is the will, as MQTT has one a connection; all are said
-/// on leaving.
-fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
-    let unknown = || NodeStatus {
-        state: "online",
-        version: env!("CARGO_PKG_VERSION"),
-        since: clock.wall(),
-        cameras: 0,
-        cameras_up: 0,
-        providers: Vec::new(),
-    };
-    let offline = context.latest.node().unwrap_or_else(unknown).offline();
-    let word = |d: &Arc<dyn Dialect>| Some(context.publish(&**d, d.will(&context.place, &offline)?));
-    context.dialects.iter().filter_map(word).collect()
 }
 
 impl<'a> Session<'a> {
@@ -136,6 +106,7 @@ impl<'a> Session<'a> {
             cursor: Cursor::new(context.replay),
             parked: HashMap::new(),
             updates: VecDeque::new(),
+            told: HashMap::new(),
             pace: Pace::new(context.replay_per_second, now),
             seen: 0,
             fresh: *context.latest.subscribe().borrow(),
@@ -159,8 +130,7 @@ impl Conversation for Session<'_> {
     }
 
     fn wakes(&self, now: Mono) -> Option<Duration> {
-        let waiting =
-            self.under_way() < WINDOW && self.next().is_some();
+        let waiting = self.under_way() < WINDOW && self.next().is_some();
         waiting.then(|| self.pace.wait(now)).flatten()
     }
 
@@ -225,6 +195,7 @@ impl Conversation for Session<'_> {
             // What is not retained is not told again.
             Some(Reaction::Republish) => {
                 (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow());
+                self.told.clear();
             }
             None => {}
         }
@@ -238,7 +209,7 @@ impl Conversation for Session<'_> {
 
     /// Outside the window.
     fn last_words(&mut self, clock: &dyn Clock, link: &mut dyn Link) {
-        for word in self::last_words(self.context, clock) {
+        for word in plain::last_words(self.context, clock) {
             self.hand(word, Load::Update, link);
         }
     }
@@ -299,7 +270,13 @@ impl Session<'_> {
         for entry in self.context.latest.since(self.seen) {
             self.seen = entry.version;
             for publish in self.context.updates(&entry.update, entry.cleared) {
-                if publish.retained || entry.version > self.fresh {
+                if publish.retained {
+                    // Many dialects show only a part of what has changed.
+                    let before = self.told.insert(publish.topic.clone(), publish.payload.clone());
+                    if before.as_ref() != Some(&publish.payload) {
+                        self.updates.push_back(publish);
+                    }
+                } else if entry.version > self.fresh {
                     self.updates.push_back(publish);
                 }
             }
@@ -367,6 +344,8 @@ impl Session<'_> {
             Load::Event(seq) => seq,
             Load::Update => {
                 if let Err(refusal) = answer {
+                    // Whichever it was: it is told again when it is put again.
+                    self.told.clear();
                     let id = &self.context.id;
                     log::warn!(broker = id.as_str(); "broker {id}: refused a status message: {}", refusal.reason);
                 }

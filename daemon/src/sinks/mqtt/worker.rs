@@ -10,8 +10,8 @@ use vedette_core::{Clock, Mono};
 
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{self, Happened, LinkError, Poller, Publish, Sender};
+use super::plain::Plain;
 use super::requests::Desk;
-use super::session::Plain;
 use super::sparkplug::EdgeNode;
 use super::{Address, MqttConfig, Status};
 use crate::config::MqttVersion;

@@ -15,11 +15,11 @@ use vedette_core::{CameraId, Clock, Mono, Name};
 
 use super::post::{Answer, PostError, Poster};
 use crate::outbox::{Outbox, Stored};
-use crate::sinks::order::{Cursor, PutOff};
-use crate::sinks::{Replay, SinkDeps};
 use crate::sinks::backoff::Backoff;
+use crate::sinks::order::{Cursor, PutOff};
 use crate::sinks::running::Status;
 use crate::sinks::running::within_deadline;
+use crate::sinks::{Replay, SinkDeps};
 use crate::wire;
 
 /// How often an event is offered to a receiver that refuses it.

@@ -177,7 +177,8 @@ impl Pair {
                 assert_eq!(*first, stored, "{sink}: not the same bytes as at first");
             }
             for severity in SEVERITIES {
-                let wanted: Vec<_> = wanted.iter().filter(|(s, _)| *s == severity).map(|(_, seq)| *seq).collect();
+                let wanted: Vec<_> =
+                    wanted.iter().filter(|(s, _)| *s == severity).map(|(_, seq)| *seq).collect();
                 assert_eq!(numbers_of(self.outbox(), sink, severity), wanted, "{sink}: {severity:?}");
             }
             let middle = wanted.get(wanted.len() / 2).map_or(0, |(_, seq)| *seq);

@@ -9,12 +9,12 @@ use uuid::Uuid;
 use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
-use crate::sinks::Replay;
 use crate::outbox::SqliteOutbox;
+use crate::sinks::Replay;
 use crate::sinks::SinkStatus;
 use crate::sinks::mqtt::Status;
 use crate::sinks::mqtt::requests::Desk;
-use crate::wire::{self, ModelStamp, Place, Stamp};
+use crate::wire::{self, ModelStamp, NodeStatus, Place, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
 
@@ -300,4 +300,35 @@ fn a_backlog_goes_no_faster_than_the_pace() {
     }
     // Two at once, then one each eighth of a second.
     assert!((4.6..4.9).contains(&now.0.as_secs_f64()), "{now:?}");
+}
+
+#[test]
+fn what_the_broker_keeps_already_is_told_once_a_connection() {
+    let bench = Bench::new();
+    let status = |cameras_up| NodeStatus {
+        state: "online",
+        version: "0",
+        since: Timestamp::UNIX_EPOCH,
+        cameras: 1,
+        cameras_up,
+        providers: Vec::new(),
+    };
+    let latest = &bench.context.latest;
+    let (mut session, mut wire, now) = (session(&bench), Wire::default(), Mono::default());
+    latest.put(&status(0));
+    let first = wire.fill(&mut session, now);
+    assert_eq!(first.len(), 1);
+    latest.put(&status(1));
+    latest.put(&status(0));
+    assert!(wire.fill(&mut session, now).is_empty(), "it is back to what was told");
+    latest.put(&status(1));
+    let changed = wire.fill(&mut session, now);
+    assert_eq!(changed.len(), 1);
+    session.answered(first[0].0, Ok(Taken::Yes), now);
+    session.answered(changed[0].0, Err(REFUSED), now);
+    latest.put(&status(0));
+    latest.put(&status(1));
+    assert_eq!(wire.fill(&mut session, now).len(), 1, "what was refused was not told");
+    let mut next = self::session(&bench);
+    assert_eq!(Wire::default().fill(&mut next, now).len(), 1, "another connection knows nothing");
 }
