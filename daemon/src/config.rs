@@ -176,6 +176,9 @@ pub struct Broker {
     pub id: Name,
     /// [`EMBEDDED`], or an `mqtt`, `mqtts`, `ws` or `wss` URL without login.
     pub url: String,
+    /// Where the embedded broker listens; with `user` and `password` where that is not a loopback address. Default: the
+    /// host's choice on 127.0.0.1.
+    pub listen: Option<std::net::SocketAddr>,
     /// Wire schemas; not empty. Default `vedette`.
     pub dialects: Vec<String>,
     /// First levels of every topic. Default `vedette`.
@@ -200,6 +203,8 @@ pub struct Broker {
     pub acknowledged: bool,
     /// Events a second at most, 1..=10000. Default 200.
     pub replay_per_second: u32,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: crate::sinks::Replay,
     /// How long an event is of use. Default: for ever.
     pub expiry: Option<Span>,
     /// Verbs of [`crate::commands`] that its clients may ask for. Default: none.
@@ -221,6 +226,8 @@ pub struct Webhook {
     pub token: Option<Secret>,
     /// Certificates to trust, PEM. Default: the system's.
     pub ca: Option<PathBuf>,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: crate::sinks::Replay,
     /// Which events it gets. Default: all.
     pub filter: crate::wire::Interest,
 }

@@ -23,7 +23,7 @@ use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 
 use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::infer::{Inference, RunningInference};
 use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
@@ -36,7 +36,8 @@ use crate::wire::{NodeStatus, Stamp, Stats};
 use duties::Duties;
 pub use error::StartError;
 use translate::{
-    detector_options, limits, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of,
+    detector_options, embedded_config, limits, model_stats, provider_shares, sink_configs, sink_names, stamp,
+    stats_of,
 };
 
 /// The folder of the state in which `model import` puts models.
@@ -51,7 +52,7 @@ pub struct Host {
     pub state: PathBuf,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
-    /// Port of the embedded broker on 127.0.0.1; 0 picks a free one.
+    /// Port of the embedded broker where the configuration names none; 0 picks a free one.
     pub embedded_port: u16,
 }
 
@@ -150,17 +151,14 @@ fn embedded_for(
     host: &Host,
     running: Option<EmbeddedBroker>,
 ) -> Result<Option<EmbeddedBroker>, StartError> {
-    let wanted = config.brokers.values().any(|b| b.url == config::EMBEDDED);
-    match (wanted, running) {
-        (true, None) => Ok(Some(EmbeddedBroker::start(host.embedded_port)?)),
-        (true, running) => Ok(running),
-        (false, running) => {
-            if let Some(unwanted) = running {
-                unwanted.stop();
-            }
-            Ok(None)
+    let wanted = embedded_config(config, host.embedded_port);
+    if let Some(running) = running {
+        if wanted.as_ref() == Some(running.config()) {
+            return Ok(Some(running));
         }
+        running.stop();
     }
+    Ok(wanted.map(EmbeddedBroker::start).transpose()?)
 }
 
 /// Opens the detector that the configuration names, and waits for all that takes minutes: after it, a service starts
@@ -277,8 +275,8 @@ impl Node {
         inventory::publish(&self.config, &self.host.state, self.host.clock.wall(), &self.latest)
             .map_err(state_failed(&self.host))?;
         let commands = self.listen()?;
-        let port = self.embedded.as_ref().map(EmbeddedBroker::port);
-        for sink in sink_configs(&self.config, port) {
+        let at = self.embedded.as_ref().map(EmbeddedBroker::address);
+        for sink in sink_configs(&self.config, at) {
             let deps = SinkDeps {
                 node: self.config.node.id.clone(),
                 outbox: Arc::clone(&self.outbox),

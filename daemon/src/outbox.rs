@@ -123,6 +123,9 @@ pub trait Outbox: Send + Sync {
     /// The first event for `sink` with a number above `after` that it has not acknowledged.
     fn next(&self, sink: &Name, after: u64) -> Option<Arc<Stored>>;
 
+    /// As [`Outbox::next`], of the events of one severity.
+    fn next_of(&self, sink: &Name, severity: Severity, after: u64) -> Option<Arc<Stored>>;
+
     /// `sink` has delivered `seq`: it is not offered to it again, but for the last ones before a crash.
     fn ack(&self, sink: &Name, seq: u64);
 

@@ -9,6 +9,7 @@ mod backoff;
 pub mod embedded;
 mod latest;
 pub mod mqtt;
+mod order;
 mod running;
 mod tls;
 pub mod webhook;
@@ -25,6 +26,7 @@ use crate::wire::{Dialect, Interest, SinkStats};
 
 pub use latest::Latest;
 pub use mqtt::{Address, MqttConfig, SinkError};
+pub use order::Replay;
 pub use running::RunningSink;
 pub use webhook::WebhookConfig;
 

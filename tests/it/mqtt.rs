@@ -12,8 +12,8 @@ use uuid::Uuid;
 use vedette::config::MqttVersion;
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::signing::{PublicKey, Signer};
-use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
-use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
+use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedConfig, EmbeddedError};
+use vedette::sinks::{Address, Latest, MqttConfig, Replay, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
     BBox, Class, Clock, ClockSource, Event, Evidence, EvidenceKind, Moment, Name, ObjectSummary, Phase, Pts,
@@ -110,13 +110,17 @@ impl Rig {
     }
 
     pub(crate) fn append(&self, camera: &str) -> u64 {
+        self.produce(camera, Severity::Alarm)
+    }
+
+    fn produce(&self, camera: &str, severity: Severity) -> u64 {
         let at = Moment { pts: Pts::ZERO, wall: self.clock.wall(), wall_ok: true, clock: ClockSource::Host };
         let event = Event {
             id: Uuid::new_v4(),
             phase: Phase::Once,
             kind: "line_crossing",
             rule: name("count"),
-            severity: Severity::Alarm,
+            severity,
             camera: Some(name(camera)),
             zone: None,
             line: Some(name("kerb")),
@@ -323,6 +327,40 @@ fn evidence_waits_for_the_broker_and_arrives_behind_its_event() {
     assert_eq!((all[1].topic.as_str(), all[1].retained), ("vedette/box/gate/evidence", false));
     assert_eq!((all[1].get("id"), all[1].get("epoch")), (id.into(), epoch.into()));
     rig.until(&sink, "the last acknowledgement", |s| s.queued == 0);
+}
+
+#[test]
+fn alarms_come_first_after_an_outage_where_that_is_wished() {
+    const FROM_URGENT: [&str; 5] = ["alarm", "fault", "warning", "review", "info"];
+    let mut broker = Mosquitto::start(Options { persistent: true, ..Options::default() });
+    let subscriber = Subscriber::start("watcher", broker.port(), None);
+    let rig = Rig::new();
+    let sink = rig.sink(MqttConfig { replay: Replay::AlarmsFirst, ..rig.config(broker.port()) });
+    rig.until(&sink, "a connection", |s| s.connected);
+    broker.kill();
+    rig.until(&sink, "the loss of the connection", |s| !s.connected);
+    let severities = [
+        Severity::Info,
+        Severity::Alarm,
+        Severity::Review,
+        Severity::Warning,
+        Severity::Info,
+        Severity::Fault,
+    ];
+    for n in 0..300 {
+        rig.produce(["gate", "yard"][n % 2], severities[n % severities.len()]);
+    }
+    assert_eq!(rig.depth(), 300);
+    broker.restart();
+    let events = subscriber.events(300);
+    let urgency = |event: &Message| {
+        let severity = event.get("severity");
+        FROM_URGENT.iter().position(|name| severity == *name).unwrap()
+    };
+    let came: Vec<_> = events.iter().map(|e| (urgency(e), e.get("seq").as_u64().unwrap())).collect();
+    assert!(came.is_sorted(), "{came:?}");
+    assert_eq!(came.iter().map(|(_, seq)| seq).collect::<std::collections::BTreeSet<_>>().len(), 300);
+    rig.until(&sink, "the rest", |s| s.queued == 0);
     assert!(sink.stop(STOP));
 }
 
@@ -469,10 +507,10 @@ fn a_refused_event_is_kept_and_the_other_cameras_go_on() {
 
 #[test]
 fn a_plain_subscriber_works_with_the_embedded_broker() {
-    let broker = EmbeddedBroker::start(0).unwrap();
+    let broker = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
-    (config.address, config.version) = (Address::embedded(broker.port()), Some(MqttVersion::V311));
+    (config.address, config.version) = (Address::embedded(broker.address()), Some(MqttVersion::V311));
     let sink = rig.sink(config);
     rig.until(&sink, "a connection", |s| s.connected);
     let mut child = Command::new("mosquitto_sub")
@@ -501,13 +539,15 @@ fn a_plain_subscriber_works_with_the_embedded_broker() {
 
 #[test]
 fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
-    let first = EmbeddedBroker::start(0).unwrap();
+    let first = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     let port = first.port();
-    let Err(error) = EmbeddedBroker::start(port) else { panic!("two brokers on one port") };
-    assert!(matches!(error, EmbeddedError::PortTaken(p) if p == port), "{error}");
+    let Err(error) = EmbeddedBroker::start(EmbeddedConfig::loopback(port)) else {
+        panic!("two brokers on one port")
+    };
+    assert!(matches!(error, EmbeddedError::PortTaken(at) if at.port() == port), "{error}");
     assert!(error.to_string().contains(&port.to_string()));
     first.stop();
-    let again = EmbeddedBroker::start(port).unwrap();
+    let again = EmbeddedBroker::start(EmbeddedConfig::loopback(port)).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(port);
     config.version = Some(MqttVersion::V311);
@@ -520,7 +560,7 @@ fn the_embedded_broker_stops_and_names_a_port_that_is_taken() {
 
 #[test]
 fn a_broker_that_knows_only_3_1_1_is_found_out() {
-    let broker = EmbeddedBroker::start(0).unwrap();
+    let broker = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     let rig = Rig::new();
     let mut config = rig.config(broker.port());
     config.version = None;

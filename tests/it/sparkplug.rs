@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use vedette::config::MqttVersion;
 use vedette::sinks::MqttConfig;
-use vedette::sinks::embedded::EmbeddedBroker;
+use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedConfig};
 use vedette::wire::sparkplug::Sparkplug;
 use vedette::wire::{CameraInventory, CameraStatus, Dialect, RuleInventory, StateUpdate};
 use vedette_core::Severity;
@@ -127,7 +127,7 @@ fn a_host_hears_births_events_and_death_over_mqtt_5() {
 
 #[test]
 fn a_host_hears_them_over_the_embedded_broker() {
-    let broker = EmbeddedBroker::start(0).unwrap();
+    let broker = EmbeddedBroker::start(EmbeddedConfig::loopback(0)).unwrap();
     tells_and_stops(Some(MqttVersion::V311), broker.port(), &Host::start_at_rumqttd("scada", broker.port()));
 }
 

@@ -97,6 +97,7 @@ impl Rig {
             hook,
             token,
             ca: Some(ca),
+            replay: vedette::sinks::Replay::default(),
             interest: vedette::wire::Interest::default(),
         }
         .build(deps)

@@ -27,6 +27,9 @@ impl Outbox for Kept {
     fn next(&self, _: &Name, _: u64) -> Option<Arc<crate::outbox::Stored>> {
         None
     }
+    fn next_of(&self, _: &Name, _: vedette_core::Severity, _: u64) -> Option<Arc<crate::outbox::Stored>> {
+        None
+    }
     fn ack(&self, _: &Name, _: u64) {}
     fn depth(&self, _: &Name) -> usize {
         0

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use vedette_core::{Name, Point, Severity, Span};
 use vedette_ingest::Transport;
 
+use crate::sinks::Replay;
+
 /// A configuration file of Vedette.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -159,6 +161,9 @@ pub(super) struct RawBroker {
     /// `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, `ws://HOST[:80][/mqtt]`, `wss://HOST[:443][/mqtt]`, or `embedded`:
     /// a small broker inside the daemon, 127.0.0.1:1883, for one box. Needed.
     pub(super) url: Option<String>,
+    /// `IP:PORT` of the `embedded` broker. One that others reach (`0.0.0.0:1883`) needs `user` and `password`, which it
+    /// then asks all clients for. Default: `127.0.0.1:1883`.
+    pub(super) listen: Option<String>,
     /// Wire schemas of the messages.
     pub(super) dialects: Vec<String>,
     /// First levels of every topic.
@@ -189,6 +194,8 @@ pub(super) struct RawBroker {
     /// messages for a slow subscriber and drops the rest.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) replay_per_second: u32,
+    /// `alarms-first`: what waited goes by severity, and a camera's events are in order only within a severity.
+    pub(super) replay: Replay,
     /// How long an event is of use to a subscriber that is away (MQTT 5's message expiry). Default: for ever.
     pub(super) expiry: Option<Span>,
     /// What its clients may ask for on `command/<verb>`, such as `["arm", "status"]`. Default: nothing.
@@ -217,6 +224,8 @@ pub(super) struct RawWebhook {
     pub(super) token: Option<String>,
     /// Certificates to trust (PEM); relative to the configuration directory. Default: the system's.
     pub(super) ca: Option<PathBuf>,
+    /// `alarms-first`: what waited goes by severity, and a camera's events are in order only within a severity.
+    pub(super) replay: Replay,
     /// Which events it gets: `[webhook.NAME.filter]`.
     pub(super) filter: RawFilter,
 }
@@ -298,6 +307,7 @@ impl Default for RawBroker {
     fn default() -> Self {
         Self {
             url: None,
+            listen: None,
             dialects: vec!["vedette".to_owned()],
             prefix: "vedette".to_owned(),
             user: None,
@@ -310,6 +320,7 @@ impl Default for RawBroker {
             version: None,
             qos: 1,
             replay_per_second: 200,
+            replay: Replay::InOrder,
             expiry: None,
             commands: Vec::new(),
             filter: RawFilter::default(),

@@ -14,6 +14,7 @@ use crate::commands::{self, Site};
 use crate::health::losses::Losses;
 use crate::health::{Health, Trouble, probes};
 use crate::outbox::Outbox;
+use crate::sinks::embedded::EmbeddedBroker;
 use crate::random::system_seed;
 use crate::sinks::mqtt::Asked;
 use crate::sinks::{Latest, SinkStatus};
@@ -28,13 +29,15 @@ pub(super) struct Duties {
     losses: Losses,
     sinks: BTreeMap<Name, SinkStatus>,
     unheard: BTreeMap<Name, bool>,
+    /// How often the embedded broker had ended.
+    ends: u64,
 }
 
 impl Duties {
     pub(super) fn new(host: &Host) -> std::io::Result<Self> {
         let health = Health::new(IncidentIds::seeded(system_seed()?));
         let losses = Losses::open(&host.state, host.clock.wall())?;
-        Ok(Self { health, losses, sinks: BTreeMap::new(), unheard: BTreeMap::new() })
+        Ok(Self { health, losses, sinks: BTreeMap::new(), unheard: BTreeMap::new(), ends: 0 })
     }
 }
 
@@ -74,7 +77,10 @@ impl Node {
     pub(super) fn check_health(&mut self) {
         let (now, moment) = (self.host.clock.now(), self.now());
         let found = self.troubles();
-        let events = self.duties.health.judge((now, moment), found);
+        let mut events = self.duties.health.judge((now, moment), found);
+        let ends = self.embedded.as_ref().map_or(0, EmbeddedBroker::ends);
+        let ended = probes::embedded(ends, std::mem::replace(&mut self.duties.ends, ends));
+        events.extend(ended.and_then(|ended| self.duties.health.once(moment, &ended)));
         self.produce(events);
         for (id, status) in self.sinks.iter().map(|s| (s.id().clone(), s.status())) {
             let notice = self.duties.losses.due(now, &id, &status);

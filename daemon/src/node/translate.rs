@@ -3,6 +3,7 @@
 //! Owns: only these translations. Does not know: anything that runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use vedette_core::{Class, Name};
@@ -14,9 +15,13 @@ use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
 use crate::outbox::Limits;
 use crate::signing::Signer;
+use crate::sinks::embedded::EmbeddedConfig;
 use crate::sinks::webhook::Hook;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
 use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
+
+/// In the place of the embedded broker's address where that says nothing.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// TensorRT's engines, within the state folder; that folder's only content.
 const ENGINES: &str = "tensorrt";
@@ -73,11 +78,11 @@ pub(super) fn limits(config: &Config) -> Limits {
     Limits { events: max_events, pages: max_mib.saturating_mul(256) }
 }
 
-/// Every sink that the configuration wants, or why there cannot be one. `embedded` is the port of the broker in this
-/// process.
+/// Every sink that the configuration wants, or why there cannot be one. `embedded` is where the broker in this process
+/// is.
 pub(super) fn sink_configs(
     config: &Config,
-    embedded: Option<u16>,
+    embedded: Option<SocketAddr>,
 ) -> Vec<Result<Box<dyn SinkConfig>, SinkError>> {
     fn boxed(config: impl SinkConfig + 'static) -> Box<dyn SinkConfig> {
         Box::new(config)
@@ -91,21 +96,30 @@ pub(super) fn sink_configs(
 }
 
 fn webhook_config(webhook: &config::Webhook) -> Result<WebhookConfig, SinkError> {
-    let config::Webhook { id, url, token, ca, filter } = webhook;
+    let config::Webhook { id, url, token, ca, replay, filter } = webhook;
     Ok(WebhookConfig {
         id: id.clone(),
         hook: Hook::parse(url)?,
         token: token.clone(),
         ca: ca.clone(),
+        replay: *replay,
         interest: filter.clone(),
     })
 }
 
+/// The broker in this process, where the configuration wants one; `port` where it names no address.
+pub(super) fn embedded_config(config: &Config, port: u16) -> Option<EmbeddedConfig> {
+    let broker = config.brokers.values().find(|broker| broker.url == config::EMBEDDED)?;
+    let listen = broker.listen.unwrap_or_else(|| EmbeddedConfig::loopback(port).listen);
+    let login = broker.user.clone().zip(broker.password.clone());
+    Some(EmbeddedConfig { listen, login })
+}
+
 /// A broker as its workers want it: one for the dialects that can share a connection, and one for each that cannot.
-/// `embedded` is the port of the broker in this process.
-fn mqtt_configs(broker: &config::Broker, embedded: Option<u16>) -> Result<Vec<MqttConfig>, SinkError> {
+/// `embedded` is where the broker in this process is.
+fn mqtt_configs(broker: &config::Broker, embedded: Option<SocketAddr>) -> Result<Vec<MqttConfig>, SinkError> {
     let address = match embedded {
-        Some(port) if broker.url == config::EMBEDDED => Address::embedded(port),
+        Some(at) if broker.url == config::EMBEDDED => Address::embedded(at),
         _ => Address::parse(&broker.url)?,
     };
     let dialects = sinks::mqtt::dialects(&broker.id, &broker.dialects, &broker.settings)?;
@@ -124,6 +138,7 @@ fn mqtt_configs(broker: &config::Broker, embedded: Option<u16>) -> Result<Vec<Mq
         keep_alive: broker.keep_alive,
         acknowledged: broker.acknowledged,
         replay_per_second: broker.replay_per_second,
+        replay: broker.replay,
         event_expiry: broker.expiry.map(|span| span.0),
         // One connection of a broker listens: two would obey twice.
         commands: if id == broker.id { broker.commands.clone() } else { Vec::new() },
@@ -149,12 +164,12 @@ fn sink_name(broker: &config::Broker, dialect: &str) -> Name {
 /// All sinks, by name: what the outbox keeps events for.
 pub(super) fn sink_names(config: &Config) -> Vec<Name> {
     // What cannot be built is refused where it is built.
-    sink_configs(config, Some(0)).into_iter().flatten().map(|sink| sink.id().clone()).collect()
+    sink_configs(config, Some(ANYWHERE)).into_iter().flatten().map(|sink| sink.id().clone()).collect()
 }
 
 /// Which events each sink gets.
 fn interests(config: &Config) -> BTreeMap<Name, Interest> {
-    let all = sink_configs(config, Some(0)).into_iter().flatten();
+    let all = sink_configs(config, Some(ANYWHERE)).into_iter().flatten();
     all.map(|sink| (sink.id().clone(), sink.interest())).collect()
 }
 
@@ -162,7 +177,8 @@ fn interests(config: &Config) -> BTreeMap<Name, Interest> {
 fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
     let mut all: Vec<Arc<dyn Dialect>> = Vec::new();
     // As above.
-    for dialect in sink_configs(config, Some(0)).into_iter().flatten().flat_map(|sink| sink.dialects()) {
+    for dialect in sink_configs(config, Some(ANYWHERE)).into_iter().flatten().flat_map(|sink| sink.dialects())
+    {
         if all.iter().all(|known| known.key() != dialect.key()) {
             all.push(dialect);
         }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{Clock, Event, Evidence, Name};
+use vedette_core::{Clock, Event, Evidence, Name, Severity};
 
 use self::file::Opened;
 use self::incident::OpenIncident;
@@ -167,6 +167,17 @@ impl SqliteOutbox {
         if self.ask(Job::Append(append)) { Ok(answer) } else { Err(OutboxError::Closed) }
     }
 
+    fn next_in(&self, sink: &Name, of: Option<Severity>, after: u64) -> Option<Arc<Stored>> {
+        let (epoch, next) = {
+            let mut state = self.state();
+            (state.epoch, state.next(sink, of, after))
+        };
+        next.unwrap_or_else(|error| {
+            self.unreadable(sink, epoch, &error);
+            None
+        })
+    }
+
     /// A sink gets nothing from a store that cannot be read; a damaged one is replaced.
     fn unreadable(&self, sink: &Name, epoch: Uuid, error: &rusqlite::Error) {
         if file::is_damage(error) {
@@ -197,14 +208,11 @@ impl Outbox for SqliteOutbox {
     }
 
     fn next(&self, sink: &Name, after: u64) -> Option<Arc<Stored>> {
-        let (epoch, next) = {
-            let mut state = self.state();
-            (state.epoch, state.next(sink, after))
-        };
-        next.unwrap_or_else(|error| {
-            self.unreadable(sink, epoch, &error);
-            None
-        })
+        self.next_in(sink, None, after)
+    }
+
+    fn next_of(&self, sink: &Name, severity: Severity, after: u64) -> Option<Arc<Stored>> {
+        self.next_in(sink, Some(severity), after)
     }
 
     fn ack(&self, sink: &Name, seq: u64) {

@@ -6,11 +6,13 @@
 mod conversation;
 mod link;
 mod pace;
+mod plain;
 mod requests;
 mod session;
 mod sparkplug;
 mod worker;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use vedette_core::{Name, Secret, Span};
 pub use requests::Asked;
 
 use super::running::{RunningSink, Status};
-use super::{Sink, SinkConfig, SinkDeps, tls};
+use super::{Replay, Sink, SinkConfig, SinkDeps, tls};
 use crate::config::MqttVersion;
 use crate::wire::{self, Dialect, Interest};
 
@@ -39,8 +41,8 @@ pub struct Address {
 
 impl Address {
     /// The broker inside the daemon.
-    pub fn embedded(port: u16) -> Self {
-        Self { host: "127.0.0.1".to_owned(), port, tls: false, path: None }
+    pub fn embedded(at: SocketAddr) -> Self {
+        Self { host: at.ip().to_string(), port: at.port(), tls: false, path: None }
     }
 
     /// Reads `mqtt://HOST[:1883]`, `mqtts://HOST[:8883]`, `ws://HOST[:80][/mqtt]` or `wss://HOST[:443][/mqtt]`.
@@ -146,6 +148,8 @@ pub struct MqttConfig {
     /// Events a second that are sent at most while there is a backlog, so that the broker can keep up with its
     /// subscribers. Default 200.
     pub replay_per_second: u32,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: Replay,
     /// How long events are of use (MQTT 5's message expiry). Default: for ever.
     pub event_expiry: Option<Duration>,
     /// Verbs that the broker's clients may ask for. Default: none.
@@ -172,6 +176,7 @@ impl MqttConfig {
             keep_alive: Span::secs(30),
             acknowledged: true,
             replay_per_second: 200,
+            replay: Replay::default(),
             event_expiry: None,
             commands: Vec::new(),
             interest: Interest::default(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use vedette_core::{Name, Secret};
 
 use super::running::RunningSink;
-use super::{Sink, SinkConfig, SinkDeps, SinkError};
+use super::{Replay, Sink, SinkConfig, SinkDeps, SinkError};
 use crate::wire::{self, Dialect, Interest};
 
 /// Where events are posted to.
@@ -77,6 +77,8 @@ pub struct WebhookConfig {
     pub token: Option<Secret>,
     /// Certificates to trust (PEM), instead of the system's. Read at every connection, so that they may be renewed.
     pub ca: Option<PathBuf>,
+    /// In which order what waits is sent. Default: as it was produced.
+    pub replay: Replay,
     /// Which events it gets.
     pub interest: Interest,
 }
@@ -90,10 +92,10 @@ impl WebhookConfig {
         let wrong = || SinkError::Token(self.id.clone());
         let authorization = self.token.as_ref().map(|token| bearer(token).ok_or_else(wrong)).transpose()?;
         let poster = post::Poster::new(&self, &deps, authorization);
-        let id = self.id;
+        let (id, replay) = (self.id, self.replay);
         let start = deps.clone();
         Ok(RunningSink::start("webhook", id.clone(), &start, |status, stopped| {
-            worker::Worker::new(id, poster, deps, status, stopped).run()
+            worker::Worker::new(id, poster, replay, deps, status, stopped).run()
         }))
     }
 }

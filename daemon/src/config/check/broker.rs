@@ -1,6 +1,7 @@
 //! One broker: what its URL allows, topics, and that its certificate files are there.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use vedette_analysis::rules;
@@ -31,6 +32,7 @@ pub(super) fn build(
 ) -> Option<Broker> {
     let RawBroker {
         url,
+        listen,
         dialects,
         prefix,
         user,
@@ -43,6 +45,7 @@ pub(super) fn build(
         version,
         qos,
         replay_per_second,
+        replay,
         expiry,
         commands,
         filter,
@@ -83,6 +86,11 @@ pub(super) fn build(
         }
     }
     let version = check_version(check, id, version, url == EMBEDDED);
+    let (user, password) = (user.or(url_user), password.map(Secret::new).or(url_password));
+    let listen = check_listen(check, id, listen, url == EMBEDDED);
+    if url == EMBEDDED {
+        check_embedded_login(check, id, listen, user.is_some(), password.is_some());
+    }
     let name = name?;
     let settings = Settings {
         broker: Some(name.clone()),
@@ -102,10 +110,11 @@ pub(super) fn build(
     Some(Broker {
         id: name,
         url,
+        listen,
         dialects,
         prefix,
-        user: user.or(url_user),
-        password: password.map(Secret::new).or(url_password),
+        user,
+        password,
         ca,
         client_certificate,
         client_key,
@@ -114,6 +123,7 @@ pub(super) fn build(
         version,
         acknowledged: qos == 1,
         replay_per_second,
+        replay,
         expiry,
         commands,
         filter,
@@ -245,14 +255,6 @@ impl Check<'_> {
 fn check_url(check: &mut Check<'_>, id: &str, text: &str) -> Option<CleanUrl> {
     let keys = ["broker", id, "url"];
     if text == EMBEDDED {
-        for key in ["user", "password"] {
-            if check.has(&["broker", id, key]) {
-                check.warning(
-                    &["broker", id, key],
-                    format!("`{key}` is not used: the embedded broker asks for none"),
-                );
-            }
-        }
         return Some(CleanUrl {
             url: EMBEDDED.to_owned(),
             scheme: EMBEDDED.to_owned(),
@@ -271,6 +273,52 @@ fn check_url(check: &mut Check<'_>, id: &str, text: &str) -> Option<CleanUrl> {
             check.value_error(&keys, format!("{message}, {EMBEDDED}"));
             None
         }
+    }
+}
+
+/// Only the embedded broker listens.
+fn check_listen(
+    check: &mut Check<'_>,
+    id: &str,
+    listen: Option<String>,
+    embedded: bool,
+) -> Option<SocketAddr> {
+    let (keys, listen) = (["broker", id, "listen"], listen?);
+    if !embedded {
+        check.value_error(
+            &keys,
+            format!("is for `url = \"{EMBEDDED}\"` alone: another broker listens by itself"),
+        );
+        return None;
+    }
+    let address = listen.parse().ok().filter(|address: &SocketAddr| address.port() > 0);
+    if address.is_none() {
+        check.value_error(&keys, format!("`{listen}` is no address: write IP:PORT, such as `0.0.0.0:1883`"));
+    }
+    address
+}
+
+/// Nobody may reach the embedded broker from outside without a login.
+fn check_embedded_login(
+    check: &mut Check<'_>,
+    id: &str,
+    listen: Option<SocketAddr>,
+    user: bool,
+    password: bool,
+) {
+    let remedy = format!("give both in `vedette.secrets`: [broker.{id}] user = …, password = …");
+    match listen {
+        Some(at) if !at.ip().is_loopback() && !(user && password) => {
+            let message = format!(
+                "{at} is reached from other machines, so the embedded broker needs a user and a password: {remedy}"
+            );
+            check.value_error(&["broker", id, "listen"], message);
+        }
+        _ if user != password => {
+            let given = if user { "user" } else { "password" };
+            check.key_error(&["broker", id, given], format!("is of no use alone: {remedy}"));
+        }
+        _ => {}
     }
 }
 

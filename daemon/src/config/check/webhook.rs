@@ -18,7 +18,7 @@ pub(super) fn build(
     brokers: &BTreeMap<Name, Broker>,
     options: &Options,
 ) -> Option<Webhook> {
-    let RawWebhook { url, token, ca, filter } = raw;
+    let RawWebhook { url, token, ca, replay, filter } = raw;
     let name = check.name(&["webhook", id], Name::unreserved);
     // Both are names in the outbox. A broker's further connections have their dialect behind its name.
     let taken = brokers.keys().any(|broker| id.strip_prefix(broker.as_str()).is_some_and(is_rest));
@@ -44,7 +44,7 @@ pub(super) fn build(
         check.missing(&["webhook", id, "url"], "give `https://HOST/PATH`");
     }
     let url = url.and_then(|text| check_url(check, id, &text))?;
-    Some(Webhook { id: name?, url, token, ca, filter })
+    Some(Webhook { id: name?, url, token, ca, replay, filter })
 }
 
 /// Whether this, behind a broker's name, makes the name of one of its connections.

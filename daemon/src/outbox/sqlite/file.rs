@@ -165,6 +165,11 @@ fn open_once(path: &Path, pages: u32) -> Result<Opened, Unusable> {
     if verdict != "ok" {
         return Err(Unusable::Damaged(verdict.replace('\n', " ")));
     }
+    match schema::index(&writer) {
+        // Everything works without it, only slower.
+        Err(error) if is_full(&error) => {}
+        indexed => indexed?,
+    }
     let content = schema::load(&writer)?;
     keep_log(&writer, false)?;
     let reader = read_only(path)?;

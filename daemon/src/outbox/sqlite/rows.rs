@@ -130,20 +130,30 @@ pub(super) fn end_incident(tx: &Connection, id: Uuid) -> rusqlite::Result<()> {
     tx.prepare_cached("DELETE FROM incident WHERE id = ?1")?.execute([id.to_string()]).map(drop)
 }
 
-/// The next at most `limit` events of `sink` with numbers above `after` and up to `last`.
+/// What [`page`] asks, of all events and of a severity's.
+const PAGE: &str =
+    "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
+     WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 ORDER BY d.seq LIMIT ?4";
+const PAGE_OF: &str =
+    "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
+     WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 AND d.severity = ?5 ORDER BY d.seq LIMIT ?4";
+
+/// The next at most `limit` events of `sink`, of one severity or of all, with numbers above `after` and up to `last`.
 pub(super) fn page(
     reader: &Connection,
     sink: &Name,
-    after: u64,
-    last: u64,
+    of: Option<Severity>,
+    (after, last): (u64, u64),
     limit: usize,
 ) -> rusqlite::Result<Vec<Stored>> {
-    let mut statement = reader.prepare_cached(
-        "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
-         WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 ORDER BY d.seq LIMIT ?4",
-    )?;
-    let range = params![sink.as_str(), signed(after), signed(last), limit as i64];
-    statement.query_map(range, stored)?.collect()
+    let mut statement = reader.prepare_cached(if of.is_some() { PAGE_OF } else { PAGE })?;
+    let (sink, after, last, limit) = (sink.as_str(), signed(after), signed(last), limit as i64);
+    match of {
+        Some(severity) => {
+            statement.query_map(params![sink, after, last, limit, severity as i64], stored)?.collect()
+        }
+        None => statement.query_map(params![sink, after, last, limit], stored)?.collect(),
+    }
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
@@ -187,4 +197,30 @@ pub(super) struct Pages {
 pub(super) fn pages(connection: &Connection) -> rusqlite::Result<Pages> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| unsigned(row, 0));
     Ok(Pages { count: pragma("page_count")?, max: pragma("max_page_count")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::sqlite::schema;
+
+    fn plan(query: &str) -> String {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::create(&connection).unwrap();
+        schema::index(&connection).unwrap();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3)).map(Result::unwrap);
+        rows.collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn a_page_is_looked_up_and_never_sorted() {
+        for (query, key) in [
+            (PAGE, "PRIMARY KEY (sink=? AND seq>? AND seq<?)"),
+            (PAGE_OF, "(sink=? AND severity=? AND seq>? AND seq<?)"),
+        ] {
+            let plan = plan(query);
+            assert!(plan.contains(key) && !plan.contains("TEMP B-TREE"), "{plan}");
+        }
+    }
 }

@@ -72,6 +72,13 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("INSERT INTO store (id, epoch, seq) VALUES (1, ?1, 0)", [epoch]).map(drop)
 }
 
+/// By severity: what a sink that takes alarms first reads, and what is given up first. Not one of the tables, so that a
+/// store of an earlier version of the program gets it too.
+pub(super) fn index(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .execute_batch("CREATE INDEX IF NOT EXISTS delivery_by_severity ON delivery (sink, severity, seq)")
+}
+
 /// Reads all but the events.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Content> {
     let (epoch, last) = connection.query_row("SELECT epoch, seq FROM store", [], |row| {

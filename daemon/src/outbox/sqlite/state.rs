@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use uuid::Uuid;
-use vedette_core::Name;
+use vedette_core::{Name, Severity};
 
 use super::rows::{self, Hints};
 use super::schema::{Content, SinkRow};
@@ -53,10 +53,13 @@ pub(super) struct Sink {
     pub(super) unsaved: bool,
     /// Said once a flood: until the sink is well below its bound again.
     pub(super) complained: bool,
-    window: Window,
+    windows: Windows,
 }
 
-/// Every event that waits for a sink with a number above `from` and up to `to`.
+/// What was asked for: one of all events, one of a severity's.
+type Windows = BTreeMap<Option<Severity>, Window>;
+
+/// Every event that waits for a sink, of one severity or of all, with a number above `from` and up to `to`.
 #[derive(Debug, Default)]
 struct Window {
     from: u64,
@@ -87,29 +90,35 @@ impl State {
         Self { epoch: content.epoch, last: content.last, sinks, reader: Some(reader) }
     }
 
-    /// See [`crate::outbox::Outbox::next`].
-    pub(super) fn next(&mut self, name: &Name, after: u64) -> rusqlite::Result<Option<Arc<Stored>>> {
+    /// See [`crate::outbox::Outbox::next`] and [`crate::outbox::Outbox::next_of`].
+    pub(super) fn next(
+        &mut self,
+        name: &Name,
+        of: Option<Severity>,
+        after: u64,
+    ) -> rusqlite::Result<Option<Arc<Stored>>> {
         let Self { last, sinks, reader, .. } = self;
         let Some(sink) = sinks.get_mut(name).filter(|s| s.attached && s.depth > 0) else { return Ok(None) };
         let after = after.max(sink.floor);
-        if after < sink.window.from || after > sink.window.to {
-            sink.window = Window { from: after, to: after, rows: BTreeMap::new() };
+        let window = sink.windows.entry(of).or_default();
+        if after < window.from || after > window.to {
+            *window = Window { from: after, to: after, rows: BTreeMap::new() };
         }
         loop {
-            let found = sink.window.rows.range(after.saturating_add(1)..).next();
+            let found = window.rows.range(after.saturating_add(1)..).next();
             if let Some((_, stored)) = found {
                 return Ok(Some(Arc::clone(stored)));
             }
-            if sink.window.to >= *last {
+            if window.to >= *last {
                 return Ok(None);
             }
             let Some(reader) = reader else { return Ok(None) };
             // What was passed by makes room for what comes.
-            sink.window = Window { from: after, to: sink.window.to, rows: BTreeMap::new() };
-            let page = rows::page(reader, name, sink.window.to, *last, PAGE)?;
-            sink.window.to = if page.len() < PAGE { *last } else { page.last().map_or(*last, |s| s.seq) };
+            *window = Window { from: after, to: window.to, rows: BTreeMap::new() };
+            let page = rows::page(reader, name, of, (window.to, *last), PAGE)?;
+            window.to = if page.len() < PAGE { *last } else { page.last().map_or(*last, |s| s.seq) };
             let waiting = page.into_iter().filter(|s| !sink.acked.contains(&s.seq));
-            sink.window.rows.extend(waiting.map(|s| (s.seq, Arc::new(s))));
+            window.rows.extend(waiting.map(|s| (s.seq, Arc::new(s))));
         }
     }
 
@@ -120,7 +129,7 @@ impl State {
         if seq > *last || seq <= sink.floor || sink.acked.contains(&seq) {
             return Ok(Acked::Quiet);
         }
-        if sink.window.rows.remove(&seq).is_none() {
+        if !sink.remove(seq) {
             let waits = reader.as_ref().map_or(Ok(false), |reader| rows::waits(reader, name, seq))?;
             if !waits {
                 return Ok(Acked::Quiet);
@@ -166,6 +175,15 @@ impl State {
     }
 }
 
+impl Window {
+    /// An event was numbered that does not belong here.
+    fn pass(&mut self, seq: u64, before: u64) {
+        if self.to >= before {
+            self.to = seq;
+        }
+    }
+}
+
 impl Sink {
     fn of(row: &SinkRow) -> Self {
         Self {
@@ -182,23 +200,30 @@ impl Sink {
     /// An event was stored for this sink; `before` is the number before it, as far as this window may know.
     pub(super) fn push(&mut self, stored: &Arc<Stored>, before: u64) {
         self.depth += 1;
-        let window = &mut self.window;
-        if window.to >= before && window.rows.len() < 2 * PAGE {
-            window.to = stored.seq;
-            window.rows.insert(stored.seq, Arc::clone(stored));
+        for (of, window) in &mut self.windows {
+            if of.is_some_and(|severity| severity != stored.severity) {
+                window.pass(stored.seq, before);
+            } else if window.to >= before && window.rows.len() < 2 * PAGE {
+                window.to = stored.seq;
+                window.rows.insert(stored.seq, Arc::clone(stored));
+            }
         }
     }
 
     /// An event was numbered that is not for this sink.
     pub(super) fn pass(&mut self, seq: u64, before: u64) {
-        if self.window.to >= before {
-            self.window.to = seq;
-        }
+        self.windows.values_mut().for_each(|window| window.pass(seq, before));
+    }
+
+    /// Takes it out of memory; whether it was there.
+    fn remove(&mut self, seq: u64) -> bool {
+        // All of them: it may stand in two.
+        self.windows.values_mut().filter_map(|window| window.rows.remove(&seq)).count() > 0
     }
 
     /// A delivery was given up. One that was acknowledged meanwhile is delivered, not dropped.
     pub(super) fn drop_one(&mut self, seq: u64) {
-        self.window.rows.remove(&seq);
+        self.remove(seq);
         if self.acked.remove(&seq) {
             self.unsaved = true;
             return;
@@ -215,7 +240,7 @@ impl Sink {
         (self.depth, self.floor, self.unsaved) = (0, last, true);
         self.hints = [last + 1; 5];
         self.acked.clear();
-        self.window = Window::default();
+        self.windows.clear();
         waited
     }
 
@@ -225,6 +250,6 @@ impl Sink {
         self.dropped += waited;
         (self.depth, self.garbage, self.unsaved) = (0, false, true);
         self.acked.clear();
-        self.window = Window::default();
+        self.windows.clear();
     }
 }

@@ -96,6 +96,15 @@ fn waiting(outbox: &SqliteOutbox, sink: &str) -> Vec<Arc<Stored>> {
     .collect()
 }
 
+fn numbers_of(outbox: &SqliteOutbox, sink: &str, severity: Severity) -> Vec<u64> {
+    let mut after = 0;
+    std::iter::from_fn(|| {
+        after = outbox.next_of(&name(sink), severity, after)?.seq;
+        Some(after)
+    })
+    .collect()
+}
+
 fn numbers(outbox: &SqliteOutbox, sink: &str) -> Vec<u64> {
     waiting(outbox, sink).iter().map(|stored| stored.seq).collect()
 }
@@ -465,4 +474,35 @@ fn evidence_goes_where_its_event_goes_and_is_dropped_as_that_is() {
     assert_eq!((numbers(&outbox, "all"), outbox.dropped(&name("all"))), (vec![alarm, of_it], 1));
     append_evidence(&outbox, Severity::Review);
     assert_eq!((numbers(&outbox, "all"), outbox.dropped(&name("all"))), (vec![alarm, of_it], 2));
+}
+
+#[test]
+fn a_severity_is_read_in_order_whatever_waits_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    let seqs: Vec<_> = (0..300).map(|n| append(&outbox, SEVERITIES[n % 5])).collect();
+    let of = |at: usize| seqs.iter().copied().skip(at).step_by(5).collect::<Vec<_>>();
+    assert_eq!(numbers_of(&outbox, "b", Severity::Alarm), of(4));
+    let alarm = append(&outbox, Severity::Alarm);
+    assert_eq!(outbox.next_of(&name("b"), Severity::Alarm, seqs[299]).map(|s| s.seq), Some(alarm));
+    of(4).into_iter().chain([alarm]).for_each(|seq| outbox.ack(&name("b"), seq));
+    assert_eq!(outbox.next_of(&name("b"), Severity::Alarm, 0), None);
+    assert_eq!((numbers_of(&outbox, "b", Severity::Info), outbox.depth(&name("b"))), (of(0), 240));
+}
+
+#[test]
+fn a_store_without_the_index_gets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    let seq = append(&outbox, Severity::Fault);
+    outbox.close();
+    drop(outbox);
+    let old = rusqlite::Connection::open(folder.path().join("outbox.db")).unwrap();
+    old.execute_batch("DROP INDEX delivery_by_severity").unwrap();
+    drop(old);
+    let outbox = open(folder.path());
+    assert_eq!(numbers_of(&outbox, "b", Severity::Fault), [seq]);
+    let there = "SELECT count(*) FROM sqlite_schema WHERE name = 'delivery_by_severity'";
+    let store = rusqlite::Connection::open(folder.path().join("outbox.db")).unwrap();
+    assert_eq!(store.query_row(there, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 }

@@ -12,6 +12,7 @@ use super::link::{Limits, Properties, Publish, Received, Refusal, Taken};
 use super::requests::Desk;
 use crate::config::MqttVersion;
 use crate::outbox::{Frozen, Outbox};
+use crate::sinks::Replay;
 use crate::sinks::latest::Latest;
 use crate::wire::{self, Dialect, Message, Place, Update};
 
@@ -90,6 +91,7 @@ pub(super) struct Context {
     pub(super) dialects: Vec<Arc<dyn Dialect>>,
     pub(super) acknowledged: bool,
     pub(super) replay_per_second: u32,
+    pub(super) replay: Replay,
     pub(super) event_expiry: Option<Duration>,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) latest: Arc<Latest>,

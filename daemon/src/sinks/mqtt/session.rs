@@ -13,14 +13,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use vedette_core::{CameraId, Clock, Mono, Name};
 
-use super::conversation::{Context, Conversation, Link, Speaker};
+use super::conversation::{Context, Conversation, Link};
 use super::link::{Limits, PACKET_IDS, Publish, Received, Refusal, Taken};
 use super::pace::Pace;
+use super::plain;
 use crate::outbox::Stored;
 use crate::sinks::backoff::Backoff;
-use crate::wire::{Dialect, NodeStatus, Reaction};
+use crate::sinks::order::{Cursor, PutOff, Rank};
+use crate::wire::{Dialect, Reaction};
 
 /// Publishes handed over and not answered, at most; a broker's Receive Maximum may allow less. Small: after a
 /// disconnect all of them are sent again.
@@ -43,6 +46,7 @@ enum Load {
 #[derive(Default)]
 struct Flying {
     camera: Option<CameraId>,
+    rank: Rank,
     unanswered: usize,
     /// To be tried again.
     refused: bool,
@@ -56,7 +60,9 @@ struct Parked {
     until: Option<Mono>,
     backoff: Backoff,
     /// Which event, and how often it was refused.
-    refused: (u64, u32),
+    refused: Option<(Rank, u32)>,
+    /// Where to go on.
+    put_off: PutOff,
 }
 
 pub(super) struct Session<'a> {
@@ -71,9 +77,11 @@ pub(super) struct Session<'a> {
     last_id: u16,
     flying: BTreeMap<u64, Flying>,
     /// Events up to here are under way, answered or parked.
-    cursor: u64,
+    cursor: Cursor,
     parked: HashMap<Option<CameraId>, Parked>,
     updates: VecDeque<Publish>,
+    /// What was told over this connection and stays at the broker, by topic.
+    told: HashMap<String, Bytes>,
     pace: Pace,
     /// Version of the latest value that was taken.
     seen: u64,
@@ -81,41 +89,6 @@ pub(super) struct Session<'a> {
     fresh: u64,
     /// When the broker last answered, or the first of what is under way was handed over.
     heard: Mono,
-}
-
-/// Speaks the dialects whose messages stand for themselves.
-pub(super) struct Plain;
-
-impl Speaker for Plain {
-    fn will(&mut self, context: &Context, clock: &dyn Clock) -> Option<Publish> {
-        last_words(context, clock).into_iter().next()
-    }
-
-    fn converse<'a>(
-        &'a mut self,
-        context: &'a Context,
-        clock: &'a dyn Clock,
-        limits: Limits,
-    ) -> Box<dyn Conversation + 'a> {
-        Box::new(Session::new(context, limits, clock.now()))
-    }
-}
-
-/// What is true of the node once the worker is gone: the first is the will, as MQTT has one a connection; all are said
-/// on leaving.
-fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
-    let unknown = || NodeStatus {
-        state: "online",
-        version: env!("CARGO_PKG_VERSION"),
-        since: clock.wall(),
-        cameras: 0,
-        cameras_up: 0,
-        providers: Vec::new(),
-        public_key: None,
-    };
-    let offline = context.latest.node().unwrap_or_else(unknown).offline();
-    let word = |d: &Arc<dyn Dialect>| Some(context.publish(&**d, d.will(&context.place, &offline)?));
-    context.dialects.iter().filter_map(word).collect()
 }
 
 impl<'a> Session<'a> {
@@ -130,9 +103,10 @@ impl<'a> Session<'a> {
             on_wire: HashMap::new(),
             last_id: 0,
             flying: BTreeMap::new(),
-            cursor: 0,
+            cursor: Cursor::new(context.replay),
             parked: HashMap::new(),
             updates: VecDeque::new(),
+            told: HashMap::new(),
             pace: Pace::new(context.replay_per_second, now),
             seen: 0,
             fresh: *context.latest.subscribe().borrow(),
@@ -156,8 +130,7 @@ impl Conversation for Session<'_> {
     }
 
     fn wakes(&self, now: Mono) -> Option<Duration> {
-        let waiting =
-            self.under_way() < WINDOW && self.context.outbox.next(&self.context.id, self.cursor).is_some();
+        let waiting = self.under_way() < WINDOW && self.next().is_some();
         waiting.then(|| self.pace.wait(now)).flatten()
     }
 
@@ -179,7 +152,7 @@ impl Conversation for Session<'_> {
             let sent = match self.updates.front().cloned() {
                 Some(update) => self.offer_update(update, link),
                 None if self.pace.wait(now).is_some() => return,
-                None => match self.context.outbox.next(&self.context.id, self.cursor) {
+                None => match self.next() {
                     Some(stored) => self.offer(&stored, now, link),
                     None => return,
                 },
@@ -222,6 +195,7 @@ impl Conversation for Session<'_> {
             // What is not retained is not told again.
             Some(Reaction::Republish) => {
                 (self.seen, self.fresh) = (0, *self.context.latest.subscribe().borrow());
+                self.told.clear();
             }
             None => {}
         }
@@ -235,13 +209,17 @@ impl Conversation for Session<'_> {
 
     /// Outside the window.
     fn last_words(&mut self, clock: &dyn Clock, link: &mut dyn Link) {
-        for word in self::last_words(self.context, clock) {
+        for word in plain::last_words(self.context, clock) {
             self.hand(word, Load::Update, link);
         }
     }
 }
 
 impl Session<'_> {
+    fn next(&self) -> Option<Arc<Stored>> {
+        self.cursor.next(&*self.context.outbox, &self.context.id)
+    }
+
     fn circle(&self) -> u16 {
         PACKET_IDS.min(self.limits.receive_maximum)
     }
@@ -292,7 +270,13 @@ impl Session<'_> {
         for entry in self.context.latest.since(self.seen) {
             self.seen = entry.version;
             for publish in self.context.updates(&entry.update, entry.cleared) {
-                if publish.retained || entry.version > self.fresh {
+                if publish.retained {
+                    // Many dialects show only a part of what has changed.
+                    let before = self.told.insert(publish.topic.clone(), publish.payload.clone());
+                    if before.as_ref() != Some(&publish.payload) {
+                        self.updates.push_back(publish);
+                    }
+                } else if entry.version > self.fresh {
                     self.updates.push_back(publish);
                 }
             }
@@ -301,9 +285,11 @@ impl Session<'_> {
 
     /// Hands over an event, all of its messages or none; false where there is no room for them.
     fn offer(&mut self, stored: &Stored, now: Mono, link: &mut dyn Link) -> bool {
-        let waits = self.parked.get(&stored.camera).is_some_and(|p| p.until.is_some());
+        let rank = self.cursor.rank(stored);
+        let parked = self.parked.get_mut(&stored.camera).filter(|p| p.until.is_some());
+        let waits = parked.map(|parked| parked.put_off.note(rank)).is_some();
         if waits || self.flying.contains_key(&stored.seq) {
-            self.cursor = stored.seq;
+            self.cursor.pass(stored);
             return true;
         }
         let message = |d: &Arc<dyn Dialect>| {
@@ -313,15 +299,15 @@ impl Session<'_> {
         let publishes: Vec<_> = self.context.dialects.iter().filter_map(message).collect();
         if publishes.is_empty() {
             self.context.outbox.ack(&self.context.id, stored.seq);
-            self.cursor = stored.seq;
+            self.cursor.pass(stored);
             return true;
         }
         if !publishes.iter().all(|p| self.limits.bear(p)) {
-            self.cursor = stored.seq;
+            self.cursor.pass(stored);
             self.context.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
             return true;
         }
-        let mut flying = Flying { camera: stored.camera.clone(), ..Flying::default() };
+        let mut flying = Flying { camera: stored.camera.clone(), rank, ..Flying::default() };
         for publish in publishes {
             if !self.hand(publish, Load::Event(stored.seq), link) {
                 // The rest waits for the next try; consumers know the first messages again by their bytes.
@@ -337,10 +323,11 @@ impl Session<'_> {
         if !whole {
             let parked = self.parked.entry(stored.camera.clone()).or_default();
             parked.until.get_or_insert(now);
+            parked.put_off.note(rank);
         }
         self.flying.insert(stored.seq, flying);
         self.pace.take(now);
-        self.cursor = stored.seq;
+        self.cursor.pass(stored);
         whole
     }
 
@@ -357,6 +344,8 @@ impl Session<'_> {
             Load::Event(seq) => seq,
             Load::Update => {
                 if let Err(refusal) = answer {
+                    // Whichever it was: it is told again when it is put again.
+                    self.told.clear();
                     let id = &self.context.id;
                     log::warn!(broker = id.as_str(); "broker {id}: refused a status message: {}", refusal.reason);
                 }
@@ -365,12 +354,12 @@ impl Session<'_> {
         };
         let Some(flying) = self.flying.get_mut(&seq) else { return };
         flying.unanswered -= 1;
-        let camera = flying.camera.clone();
+        let (camera, rank) = (flying.camera.clone(), flying.rank);
         match answer {
             Ok(Taken::Yes) => {}
             Ok(Taken::NobodyListens) => self.context.status.change(|s| s.nobody_listens += 1),
             Err(refusal) => {
-                let tries = self.park(camera, seq, &refusal, now);
+                let tries = self.park(camera, (seq, rank), &refusal, now);
                 if let Some(flying) = self.flying.get_mut(&seq) {
                     flying.refused = true;
                     flying.given_up |= refusal.for_good || tries >= TRIES;
@@ -396,17 +385,23 @@ impl Session<'_> {
             self.context.status.change(|s| s.acked += 1);
         }
         // The camera's next event is a new story.
-        let mine = |p: &Parked| (flying.given_up && p.refused.0 == seq) || p.until.is_none();
-        if self.parked.get(&flying.camera).is_some_and(mine) {
-            self.parked.remove(&flying.camera);
-            if flying.given_up {
-                self.cursor = self.cursor.min(seq);
-            }
+        let first = |p: &Parked| p.refused.is_some_and(|(of, _)| of == flying.rank);
+        let mine = |p: &Parked| (flying.given_up && first(p)) || p.until.is_none();
+        if self.parked.get(&flying.camera).is_some_and(mine)
+            && let Some(parked) = self.parked.remove(&flying.camera)
+        {
+            self.cursor.back_to(parked.put_off);
         }
     }
 
     /// Lets the camera wait; how often this event of it was refused.
-    fn park(&mut self, camera: Option<CameraId>, seq: u64, refusal: &Refusal, now: Mono) -> u32 {
+    fn park(
+        &mut self,
+        camera: Option<CameraId>,
+        (seq, rank): (u64, Rank),
+        refusal: &Refusal,
+        now: Mono,
+    ) -> u32 {
         let known = self.parked.contains_key(&camera);
         let id = &self.context.id;
         if !known {
@@ -420,13 +415,19 @@ impl Session<'_> {
         if parked.until.is_none() {
             parked.until = Some(now + parked.backoff.next());
         }
+        parked.put_off.note(rank);
         // Those behind the first refused one were under way already: their count begins when they are the first.
         match &mut parked.refused {
-            (of, times) if *of == seq => *times += 1,
-            (of, _) if *of != 0 && *of < seq => return 0,
-            refused => *refused = (seq, 1),
+            Some((of, times)) if *of == rank => {
+                *times += 1;
+                *times
+            }
+            Some((of, _)) if *of < rank => 0,
+            refused => {
+                *refused = Some((rank, 1));
+                1
+            }
         }
-        parked.refused.1
     }
 
     /// Cameras whose wait is over and that have nothing under way begin again at their first event.
@@ -435,7 +436,7 @@ impl Session<'_> {
             let over = parked.until.is_some_and(|until| now >= until);
             if over && self.flying.values().all(|f| f.camera != *camera) {
                 parked.until = None;
-                self.cursor = 0;
+                self.cursor.back_to(std::mem::take(&mut parked.put_off));
             }
         }
     }

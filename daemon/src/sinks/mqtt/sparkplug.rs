@@ -33,6 +33,7 @@ use self::picture::{Picture, Step};
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{Limits, Publish, Received, Refusal, Taken};
 use super::pace::Pace;
+use crate::sinks::order::Cursor;
 use crate::config::MqttVersion;
 use crate::outbox::Stored;
 use crate::wire::sparkplug::{self as spb, Metric, Payload, Sparkplug, Verb};
@@ -134,7 +135,7 @@ struct Session<'a> {
     /// The last event that was appended before the node's birth; none: not born.
     horizon: Option<u64>,
     /// Events up to here are told.
-    cursor: u64,
+    cursor: Cursor,
     pace: Pace,
     /// Events behind the last fence.
     unfenced: Vec<u64>,
@@ -172,7 +173,7 @@ impl<'a> Session<'a> {
             seen: 0,
             seq: 0,
             horizon: None,
-            cursor: 0,
+            cursor: Cursor::new(context.replay),
             pace: Pace::new(context.replay_per_second, clock.now()),
             unfenced: Vec::new(),
             fencing: None,
@@ -271,12 +272,12 @@ impl<'a> Session<'a> {
         let (outbox, id) = (&self.context.outbox, &self.context.id);
         let Some(frozen) = stored.messages.iter().find(|m| m.dialect == self.dialect.key()) else {
             outbox.ack(id, stored.seq);
-            self.cursor = stored.seq;
+            self.cursor.pass(stored);
             return true;
         };
         let historical = stored.seq <= horizon;
         let Some(metrics) = spb::thaw(&frozen.payload, historical) else {
-            self.cursor = stored.seq;
+            self.cursor.pass(stored);
             self.context.give_up(stored.seq, "its stored bytes are no Sparkplug payload");
             return true;
         };
@@ -295,13 +296,13 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        self.cursor = stored.seq;
+        self.cursor.pass(stored);
         true
     }
 
     fn tell_events(&mut self, horizon: u64, now: Mono, link: &mut dyn Link) {
         while self.under_way() < WINDOW && self.pace.wait(now).is_none() {
-            let Some(stored) = self.context.outbox.next(&self.context.id, self.cursor) else { return };
+            let Some(stored) = self.cursor.next(&*self.context.outbox, &self.context.id) else { return };
             if !self.tell(&stored, horizon, now, link) {
                 return;
             }
@@ -345,7 +346,7 @@ impl Conversation for Session<'_> {
 
     fn wakes(&self, now: Mono) -> Option<Duration> {
         let may = !self.says_nothing() && self.horizon.is_some() && self.under_way() < WINDOW;
-        let waiting = may && self.context.outbox.next(&self.context.id, self.cursor).is_some();
+        let waiting = may && self.cursor.next(&*self.context.outbox, &self.context.id).is_some();
         waiting.then(|| self.pace.wait(now)).flatten()
     }
 

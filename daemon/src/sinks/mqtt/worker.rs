@@ -10,8 +10,8 @@ use vedette_core::{Clock, Mono};
 
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{self, Happened, LinkError, Poller, Publish, Sender};
+use super::plain::Plain;
 use super::requests::Desk;
-use super::session::Plain;
 use super::sparkplug::EdgeNode;
 use super::{Address, MqttConfig, Status};
 use crate::config::MqttVersion;
@@ -79,6 +79,7 @@ impl Worker {
             dialects: config.dialects.clone(),
             acknowledged: config.acknowledged,
             replay_per_second: config.replay_per_second,
+            replay: config.replay,
             event_expiry: config.event_expiry,
             outbox,
             latest,
@@ -214,6 +215,7 @@ impl Worker {
                 (Happened::Connected(limits), _) => {
                     let (id, Address { host, port, .. }) = (&context.id, &self.config.address);
                     log::info!(broker = id.as_str(); "broker {id}: connected to {host}:{port}, MQTT {}", self.version);
+                    context.replay.announce("broker", id, context.outbox.depth(id));
                     self.complaint = None;
                     context.status.change(|s| (s.connected, s.last_error) = (true, None));
                     *connected = Some(clock.now());

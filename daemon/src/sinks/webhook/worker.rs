@@ -15,10 +15,11 @@ use vedette_core::{CameraId, Clock, Mono, Name};
 
 use super::post::{Answer, PostError, Poster};
 use crate::outbox::{Outbox, Stored};
-use crate::sinks::SinkDeps;
 use crate::sinks::backoff::Backoff;
+use crate::sinks::order::{Cursor, PutOff};
 use crate::sinks::running::Status;
 use crate::sinks::running::within_deadline;
+use crate::sinks::{Replay, SinkDeps};
 use crate::wire;
 
 /// How often an event is offered to a receiver that refuses it.
@@ -40,6 +41,8 @@ struct Parked {
     backoff: Backoff,
     /// Which event, and how often it was refused.
     refused: (u64, u32),
+    /// Where to go on.
+    put_off: PutOff,
 }
 
 pub(super) struct Worker {
@@ -51,7 +54,8 @@ pub(super) struct Worker {
     stop: watch::Receiver<Option<Duration>>,
     appended: watch::Receiver<u64>,
     /// Events up to here are answered or parked.
-    cursor: u64,
+    replay: Replay,
+    cursor: Cursor,
     parked: HashMap<Option<CameraId>, Parked>,
     /// The receiver takes nothing until then.
     paused: Option<Mono>,
@@ -63,6 +67,7 @@ impl Worker {
     pub(super) fn new(
         id: Name,
         poster: Poster,
+        replay: Replay,
         deps: SinkDeps,
         status: Arc<Status>,
         stop: watch::Receiver<Option<Duration>>,
@@ -78,7 +83,8 @@ impl Worker {
             status,
             stop,
             appended,
-            cursor: 0,
+            replay,
+            cursor: Cursor::new(replay),
             parked: HashMap::new(),
             paused: None,
             backoff: Backoff::default(),
@@ -125,15 +131,15 @@ impl Worker {
         for parked in self.parked.values_mut() {
             if parked.until.is_some_and(|until| now >= until) {
                 parked.until = None;
-                self.cursor = 0;
+                self.cursor.back_to(std::mem::take(&mut parked.put_off));
             }
         }
         loop {
-            let stored = self.outbox.next(&self.id, self.cursor)?;
-            if self.parked.get(&stored.camera).is_none_or(|parked| parked.until.is_none()) {
-                return Some(stored);
-            }
-            self.cursor = stored.seq;
+            let stored = self.cursor.next(&*self.outbox, &self.id)?;
+            let parked = self.parked.get_mut(&stored.camera).filter(|parked| parked.until.is_some());
+            let Some(parked) = parked else { return Some(stored) };
+            parked.put_off.note(self.cursor.rank(&stored));
+            self.cursor.pass(&stored);
         }
     }
 
@@ -147,7 +153,7 @@ impl Worker {
     /// There is no time for patience any more.
     fn hurry(&mut self) {
         self.paused = None;
-        self.cursor = 0;
+        self.cursor.rewind();
         self.parked.values_mut().for_each(|parked| parked.until = None);
     }
 
@@ -188,6 +194,7 @@ impl Worker {
         if self.complaint.take().is_some() {
             let (id, address) = (&self.id, self.poster.address());
             log::info!(sink = id.as_str(); "webhook {id}: {address} takes events again");
+            self.replay.announce("webhook", id, self.outbox.depth(id));
         }
     }
 

@@ -180,6 +180,11 @@ impl Pair {
                 let first = self.seen.entry(stored.seq).or_insert_with(|| Arc::clone(&stored));
                 assert_eq!(*first, stored, "{sink}: not the same bytes as at first");
             }
+            for severity in SEVERITIES {
+                let wanted: Vec<_> =
+                    wanted.iter().filter(|(s, _)| *s == severity).map(|(_, seq)| *seq).collect();
+                assert_eq!(numbers_of(self.outbox(), sink, severity), wanted, "{sink}: {severity:?}");
+            }
             let middle = wanted.get(wanted.len() / 2).map_or(0, |(_, seq)| *seq);
             let next = self.outbox().next(&name(sink), middle).map(|s| s.seq);
             assert_eq!(next, wanted.get(wanted.len() / 2 + 1).map(|(_, seq)| *seq), "{sink} after {middle}");

@@ -1,5 +1,7 @@
 //! The session's state machine, without a network.
 
+mod replay;
+
 use std::sync::Mutex;
 
 use jiff::Timestamp;
@@ -8,10 +10,11 @@ use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, Simu
 
 use super::*;
 use crate::outbox::SqliteOutbox;
+use crate::sinks::Replay;
 use crate::sinks::SinkStatus;
 use crate::sinks::mqtt::Status;
 use crate::sinks::mqtt::requests::Desk;
-use crate::wire::{self, ModelStamp, Place, Stamp};
+use crate::wire::{self, ModelStamp, NodeStatus, Place, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
 
@@ -43,6 +46,7 @@ impl Bench {
             dialects,
             acknowledged: true,
             replay_per_second: 200,
+            replay: Replay::default(),
             event_expiry: None,
             outbox: Arc::new(outbox),
             latest: Arc::default(),
@@ -59,6 +63,10 @@ impl Bench {
     }
 
     fn append(&self, camera: &str) -> u64 {
+        self.produce(camera, Severity::Alarm)
+    }
+
+    fn produce(&self, camera: &str, severity: Severity) -> u64 {
         let at =
             Moment { pts: Pts::ZERO, wall: Timestamp::UNIX_EPOCH, wall_ok: true, clock: ClockSource::Host };
         let event = Event {
@@ -66,7 +74,7 @@ impl Bench {
             phase: Phase::Once,
             kind: "intrusion",
             rule: Name::new("r").unwrap(),
-            severity: Severity::Alarm,
+            severity,
             camera: Some(Name::new(camera).unwrap()),
             zone: None,
             line: None,
@@ -293,4 +301,36 @@ fn a_backlog_goes_no_faster_than_the_pace() {
     }
     // Two at once, then one each eighth of a second.
     assert!((4.6..4.9).contains(&now.0.as_secs_f64()), "{now:?}");
+}
+
+#[test]
+fn what_the_broker_keeps_already_is_told_once_a_connection() {
+    let bench = Bench::new();
+    let status = |cameras_up| NodeStatus {
+        state: "online",
+        version: "0",
+        since: Timestamp::UNIX_EPOCH,
+        cameras: 1,
+        cameras_up,
+        providers: Vec::new(),
+        public_key: None,
+    };
+    let latest = &bench.context.latest;
+    let (mut session, mut wire, now) = (session(&bench), Wire::default(), Mono::default());
+    latest.put(&status(0));
+    let first = wire.fill(&mut session, now);
+    assert_eq!(first.len(), 1);
+    latest.put(&status(1));
+    latest.put(&status(0));
+    assert!(wire.fill(&mut session, now).is_empty(), "it is back to what was told");
+    latest.put(&status(1));
+    let changed = wire.fill(&mut session, now);
+    assert_eq!(changed.len(), 1);
+    session.answered(first[0].0, Ok(Taken::Yes), now);
+    session.answered(changed[0].0, Err(REFUSED), now);
+    latest.put(&status(0));
+    latest.put(&status(1));
+    assert_eq!(wire.fill(&mut session, now).len(), 1, "what was refused was not told");
+    let mut next = self::session(&bench);
+    assert_eq!(Wire::default().fill(&mut next, now).len(), 1, "another connection knows nothing");
 }

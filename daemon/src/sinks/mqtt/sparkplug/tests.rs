@@ -9,6 +9,7 @@ use uuid::Uuid;
 use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
+use crate::sinks::Replay;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::mqtt::Status;
 use crate::sinks::mqtt::requests::Desk;
@@ -58,6 +59,7 @@ impl Bench {
             dialects,
             acknowledged: true,
             replay_per_second: 10_000,
+            replay: Replay::default(),
             event_expiry: None,
             outbox: Arc::new(outbox),
             latest: Arc::default(),
