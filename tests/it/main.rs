@@ -15,6 +15,7 @@ mod sparkplug;
 mod sweep;
 mod testcam;
 mod tidy;
+mod tls;
 mod vlc;
 mod webhook;
 mod wire;

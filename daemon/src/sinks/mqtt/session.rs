@@ -44,6 +44,8 @@ enum Load {
 struct Flying {
     camera: Option<CameraId>,
     unanswered: usize,
+    /// When its first message was handed over, and when it was captured, where that is known.
+    times: (Mono, Option<Mono>),
     /// To be tried again.
     refused: bool,
     /// Not to be tried again.
@@ -79,6 +81,7 @@ pub(super) struct Session<'a> {
     seen: u64,
     /// What is not retained and older than the connection is not told.
     fresh: u64,
+    began: Mono,
     /// When the broker last answered, or the first of what is under way was handed over.
     heard: Mono,
 }
@@ -135,6 +138,7 @@ impl<'a> Session<'a> {
             pace: Pace::new(context.replay_per_second, now),
             seen: 0,
             fresh: *context.latest.subscribe().borrow(),
+            began: now,
             heard: now,
         }
     }
@@ -320,7 +324,8 @@ impl Session<'_> {
             self.context.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
             return true;
         }
-        let mut flying = Flying { camera: stored.camera.clone(), ..Flying::default() };
+        let (camera, times) = (stored.camera.clone(), (now, stored.captured));
+        let mut flying = Flying { camera, times, ..Flying::default() };
         for publish in publishes {
             if !self.hand(publish, Load::Event(stored.seq), link) {
                 // The rest waits for the next try; consumers know the first messages again by their bytes.
@@ -376,11 +381,11 @@ impl Session<'_> {
                 }
             }
         }
-        self.land(seq);
+        self.land(seq, now);
     }
 
     /// When the last message of an event is answered, it leaves the outbox, unless one was refused.
-    fn land(&mut self, seq: u64) {
+    fn land(&mut self, seq: u64, now: Mono) {
         if self.flying.get(&seq).is_none_or(|f| f.unanswered > 0) {
             return;
         }
@@ -391,8 +396,8 @@ impl Session<'_> {
         if flying.given_up {
             self.context.give_up(seq, "the broker refuses it");
         } else {
-            self.context.outbox.ack(&self.context.id, seq);
-            self.context.status.change(|s| s.acked += 1);
+            let (handed, captured) = flying.times;
+            self.context.delivered(seq, now, handed, captured.filter(|at| *at >= self.began));
         }
         // The camera's next event is a new story.
         let mine = |p: &Parked| (flying.given_up && p.refused.0 == seq) || p.until.is_none();

@@ -79,7 +79,7 @@ impl Bench {
             ended_by: None,
             suppressed: 0,
         };
-        self.context.outbox.append(event, None).unwrap()
+        self.context.outbox.append(event, Some(Duration::ZERO)).unwrap()
     }
 
     fn depth(&self) -> usize {
@@ -292,4 +292,25 @@ fn a_backlog_goes_no_faster_than_the_pace() {
     }
     // Two at once, then one each eighth of a second.
     assert!((4.6..4.9).contains(&now.0.as_secs_f64()), "{now:?}");
+}
+
+#[test]
+fn answers_are_timed_and_captures_of_live_events_alone() {
+    let bench = Bench::new();
+    (0..2).for_each(|_| _ = bench.append("gate"));
+    let after = |ms| Mono::default() + Duration::from_millis(ms);
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    wire.fill(&mut session, after(40));
+    session.answered(1, Ok(Taken::Yes), after(47));
+    drop(session);
+    let status = bench.status();
+    let sums = |status: &SinkStatus| [status.answer.sum(), status.capture.sum()].map(|sum| sum.as_millis());
+    assert_eq!(sums(&status), [7, 47]);
+
+    let mut session = Session::new(&bench.context, Limits::default(), after(100));
+    let sent = Wire::default().fill(&mut session, after(100));
+    session.answered(sent[0].0, Ok(Taken::Yes), after(103));
+    let status = bench.status();
+    assert_eq!((status.answer.count(), status.capture.count()), (2, 1), "the second is a replay");
+    assert_eq!(sums(&status), [10, 47]);
 }
