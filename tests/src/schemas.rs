@@ -27,6 +27,7 @@ fn load(name: &str) -> Validator {
 fn schema_of(topic: &str) -> Option<&'static str> {
     let levels: Vec<_> = topic.split('/').collect();
     match levels[..] {
+        [.., "command", _] => None,
         [.., "state", _] => Some("state"),
         [.., "event"] => Some("event"),
         [.., "stats"] => Some("stats"),
