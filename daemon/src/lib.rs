@@ -12,6 +12,7 @@ pub mod events_eval;
 pub mod exit;
 pub mod frames;
 pub mod health;
+pub mod histogram;
 pub mod infer;
 pub mod logging;
 pub mod node;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{CameraId, Event, Evidence, Name, Severity};
+use vedette_core::{CameraId, Event, Evidence, Mono, Name, Severity};
 
 use crate::wire::Stamp;
 
@@ -84,7 +84,7 @@ pub struct Frozen {
 }
 
 /// One produced event, or word of evidence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Stored {
     /// Its number: grows from event to event within an epoch, over restarts too.
     pub seq: u64,
@@ -94,7 +94,19 @@ pub struct Stored {
     pub severity: Severity,
     /// One message for each dialect.
     pub messages: Vec<Frozen>,
+    /// When its frame was captured; none of what was read back from the disk, and where the clocks cannot tell.
+    pub captured: Option<Mono>,
 }
+
+impl PartialEq for Stored {
+    /// What is on disk; `captured` is not.
+    fn eq(&self, other: &Self) -> bool {
+        let of = |stored: &Self| (stored.seq, stored.severity);
+        of(self) == of(other) && self.camera == other.camera && self.messages == other.messages
+    }
+}
+
+impl Eq for Stored {}
 
 /// Where produced events wait for their sinks. No call waits for a sink; `append`, `attach` and `detach` wait for the
 /// disk, so they are no calls for a task that serves sockets.

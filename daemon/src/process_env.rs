@@ -1,6 +1,6 @@
 //! Unsafe code, announced: the daemon's only file with any. It sets environment variables that libraries read when
-//! they are loaded, before any second thread exists, asks the kernel whether code may be generated at run time, and
-//! bounds what the allocator keeps.
+//! they are loaded, before any second thread exists, asks the kernel whether code may be generated at run time, bounds
+//! what the allocator keeps, and keeps memory, where the secrets are, to the process itself.
 //!
 //! Owns: `ORT_DISABLE_TELEMETRY`, `GST_REGISTRY`, `GST_DEBUG_NO_COLOR`, `ORC_CODE`, the number of arenas. Does not
 //! know: the libraries.
@@ -36,6 +36,7 @@ pub fn prepare() -> Result<Vec<Setting>, ThreadsRunning> {
         return Err(ThreadsRunning(threads));
     }
     bound_arenas();
+    keep_memory_private();
     let settings = plan(&|name| std::env::var_os(name), &code_may_be_generated);
     for setting in &settings {
         // SAFETY: `set_var` is unsound only while another thread reads or writes the environment; the count above
@@ -43,6 +44,16 @@ pub fn prepare() -> Result<Vec<Setting>, ThreadsRunning> {
         unsafe { std::env::set_var(setting.name, &setting.value) };
     }
     Ok(settings)
+}
+
+/// No core file, and no other process of the same user may read memory or attach a debugger. The limit alone would not
+/// do: the kernel ignores it where cores are piped to a program.
+fn keep_memory_private() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `setrlimit` only reads the structure, which outlives the call. Lowering a limit is always allowed.
+    let _ = unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+    // SAFETY: `prctl` with this option takes one number and touches no memory of this process.
+    let _ = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
 }
 
 /// Two arenas for all threads. glibc gives each new thread another one, up to eight a core, and a reconnection starts a
@@ -165,6 +176,16 @@ mod tests {
     fn other_threads_are_seen() {
         // The test harness runs this on a thread of its own.
         assert!(matches!(prepare(), Err(ThreadsRunning(n)) if n > 1));
+    }
+
+    #[test]
+    fn memory_is_kept_private() {
+        keep_memory_private();
+        // SAFETY: it takes no further argument and answers a number.
+        assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 0);
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
     }
 
     #[test]

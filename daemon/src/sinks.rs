@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use vedette_core::{Clock, Name};
 
+use crate::histogram::Histogram;
 use crate::outbox::Outbox;
 use crate::wire::{Dialect, Interest, SinkStats};
 
@@ -102,6 +103,10 @@ pub struct SinkStatus {
     pub nobody_listens: u64,
     /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
+    /// From handing an event over to its acknowledgement: PUBLISH to PUBACK, of a webhook POST to 2xx.
+    pub answer: Histogram,
+    /// From capture to the acknowledgement, of events captured while the connection was there.
+    pub capture: Histogram,
 }
 
 impl From<SinkStatus> for SinkStats {
@@ -115,7 +120,9 @@ impl From<SinkStatus> for SinkStats {
             given_up,
             nobody_listens,
             dropped,
+            answer: answer_ms,
+            capture: capture_ms,
         } = status;
-        Self { connected, queued, acked, refused, given_up, nobody_listens, dropped }
+        Self { connected, queued, acked, refused, given_up, nobody_listens, dropped, answer_ms, capture_ms }
     }
 }

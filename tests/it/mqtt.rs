@@ -274,7 +274,7 @@ fn tls_trusts_its_own_ca_and_no_other() {
         rig.until(&sink, "an error", |s| s.last_error.is_some()).last_error.unwrap()
     };
     let untrusted = error(config("localhost", stranger.path().join("ca.pem")));
-    assert!(untrusted.contains("certificate is not to be trusted"), "{untrusted}");
+    assert!(untrusted.contains("is not signed by a CA in"), "{untrusted}");
     let missing = error(config("localhost", stranger.path().join("none.pem")));
     assert!(missing.contains("none.pem"), "{missing}");
     for host in ["localhost", "127.0.0.1"] {
@@ -282,6 +282,8 @@ fn tls_trusts_its_own_ca_and_no_other() {
         let sink = rig.sink(config(host, broker.ca()));
         rig.append("gate");
         subscriber.events(1);
+        let answer = rig.until(&sink, "the answer", |s| s.acked == 1).answer;
+        assert_eq!(answer.count(), 1, "{answer:?}");
         assert!(sink.stop(STOP));
     }
 }
@@ -598,4 +600,37 @@ fn an_event_that_nobody_subscribes_to_is_delivered_and_noted() {
     let status = rig.until(&sink, "the acknowledgement", |s| s.acked == 1);
     assert_eq!((status.queued, status.nobody_listens), (0, 1));
     assert!(sink.stop(STOP));
+}
+
+/// A broker of MQTT 5 that answers each CONNECT with a refusal (MQTT 5, 3.2).
+fn refusing(code: u8) -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut connect = [0; 1024];
+            // Who hangs up is answered in vain.
+            let _ = std::io::Read::read(&mut client, &mut connect);
+            let _ = std::io::Write::write_all(&mut client, &[0x20, 3, 0, code, 0]);
+        }
+    });
+    port
+}
+
+#[test]
+fn a_broker_that_refuses_the_connection_is_told_of_in_words() {
+    let rig = Rig::new();
+    rig.append("gate");
+    for (code, words) in [
+        (0x89, "it is busy (0x89)"),
+        (0x8A, "refused the connection: 0x8A, this client is banned; lift that at the broker"),
+        (0x9C, "refused the connection: 0x9C, another server is to be used; put that one into its URL"),
+        (0x9D, "refused the connection: 0x9D, it has moved; put the new place into its URL"),
+        (0x9F, "too many connections in too short a time (0x9F)"),
+    ] {
+        let sink = rig.sink(rig.config(refusing(code)));
+        let status = rig.until(&sink, "a refusal", |s| s.last_error.is_some());
+        assert_eq!((status.connected, status.last_error.as_deref()), (false, Some(words)), "{code:#x}");
+    }
+    assert_eq!(rig.depth(), 1);
 }

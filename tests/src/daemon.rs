@@ -58,11 +58,17 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it; does not wait for anything.
     pub fn start(home: &Home) -> Self {
+        Self::start_with(home, &[])
+    }
+
+    /// … with these variables in its environment.
+    pub fn start_with(home: &Home, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(home.config()).arg("--state").arg(home.state());
         for variable in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "WATCHDOG_USEC", "VEDETTE_LOG"] {
             command.env_remove(variable);
         }
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let stderr = child.stderr.take().expect("stderr should be a pipe");
@@ -94,6 +100,11 @@ impl Daemon {
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default();
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
         (Duration::from_millis(ticks * 10), kib << 10)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its command line as everybody on the machine may read it.

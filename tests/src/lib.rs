@@ -2,7 +2,7 @@
 //!
 //! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
 //! subscribes to it ([`subscriber`], [`sparkplug`]), asks over it ([`asker`]) and is in between ([`proxy`]), the other
-//! side of a webhook ([`receiver`]), a small model ([`network`]), the judges of messages ([`schemas`], [`audit`],
+//! side of a webhook ([`receiver`]), what is wrong with TLS ([`certificates`]), a small model ([`network`]), the judges of messages ([`schemas`], [`audit`],
 //! [`ledger`]), and the product itself:
 //! in this process ([`site`]), as a child ([`daemon`]), on the command line ([`binary`]).
 //! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
@@ -11,6 +11,7 @@
 pub mod asker;
 pub mod audit;
 pub mod binary;
+pub mod certificates;
 pub mod clips;
 pub mod daemon;
 pub mod ledger;

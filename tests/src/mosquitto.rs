@@ -11,6 +11,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vedette_core::{Clock, Shutdown, SystemClock};
 
+use crate::certificates::Identity;
+
 /// What the broker asks and offers. Default: everybody may do everything, nothing survives a restart.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -18,6 +20,10 @@ pub struct Options {
     pub login: Option<(&'static str, &'static str)>,
     /// A second, encrypted listener with a certificate for 127.0.0.1 and localhost of its own CA.
     pub tls: bool,
+    /// What the encrypted listener shows instead.
+    pub identity: Option<Identity>,
+    /// Clients of the encrypted listener must show a certificate that this CA (PEM) has signed.
+    pub client_ca: Option<PathBuf>,
     /// Mosquitto's access list; what is not listed is refused.
     pub acl: Option<String>,
     /// Sessions, queues and retained messages survive a kill.
@@ -36,12 +42,12 @@ pub struct Mosquitto {
     child: Option<Child>,
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port should be there");
     listener.local_addr().expect("it should be bound").port()
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -112,10 +118,15 @@ impl Mosquitto {
             );
         }
         if self.options.tls {
-            text += &format!(
-                "listener {} 127.0.0.1\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\n",
-                self.tls_port
-            );
+            let (certificate, key) = match &self.options.identity {
+                Some(of) => (of.certificate.clone(), of.key.clone()),
+                None => (self.path("server.pem"), self.path("server.key")),
+            };
+            let (port, certificate, key) = (self.tls_port, certificate.display(), key.display());
+            text += &format!("listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
+            if let Some(ca) = &self.options.client_ca {
+                text += &format!("cafile {}\nrequire_certificate true\n", ca.display());
+            }
         }
         if self.options.web {
             text += &format!("listener {} 127.0.0.1\nprotocol websockets\n", self.web_port);
@@ -209,7 +220,7 @@ impl Drop for Mosquitto {
     }
 }
 
-fn open_to_all(path: &Path) {
+pub(crate) fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("we should own what we made");
 }

@@ -1,6 +1,8 @@
 //! The TLS settings of a connection: verification is always on.
 //!
-//! Owns: reading certificates and keys. Does not know: connections.
+//! Owns: reading certificates and keys. Does not know: connections, and what is said of one that fails (`handshake`).
+
+mod handshake;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+
+pub(super) use handshake::{Failure, Peer};
 
 /// Why no TLS connection can be set up.
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,7 @@ pub(super) fn insert<'a>(
     event: &NewEvent<'_>,
     sinks: impl Iterator<Item = &'a Name>,
 ) -> rusqlite::Result<()> {
-    let Stored { seq, camera, severity, messages: _ } = event.stored;
+    let Stored { seq, camera, severity, messages: _, captured: _ } = event.stored;
     let (seq, severity) = (signed(*seq), *severity as i64);
     tx.prepare_cached(
         "INSERT INTO event (seq, camera, severity, stored, messages) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -172,7 +172,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         log::error!(seq; "event {seq} is damaged in the event store and cannot be delivered");
         Vec::new()
     });
-    Ok(Stored { seq, camera, severity: severity.ok_or_else(damaged)?, messages })
+    Ok(Stored { seq, camera, severity: severity.ok_or_else(damaged)?, messages, captured: None })
 }
 
 /// Whether `seq` waits for `sink`.

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use rusqlite::Connection;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{Clock, Name, Phase};
+use vedette_core::{Clock, Mono, Name, Phase};
 
 use super::commit::{self, IncidentChange, Work};
 use super::file::{self, Opened};
@@ -212,6 +212,7 @@ impl Writer {
             let state = locked(&self.state);
             (state.epoch, state.last + 1)
         };
+        let now = self.clock.now();
         let freeze = |(seq, Append { notice, latency, .. }): (u64, &Append)| {
             let latency_ms = latency.map(|l| u64::try_from(l.as_millis()).unwrap_or(u64::MAX));
             let messages = self.encoder.freeze(epoch, seq, latency_ms, notice).into_iter();
@@ -221,7 +222,8 @@ impl Writer {
                 payload: payload.into(),
             };
             let (camera, severity) = (notice.camera().cloned(), notice.severity());
-            Arc::new(Stored { seq, camera, severity, messages: messages.map(frozen).collect() })
+            let captured = latency.and_then(|latency| now.0.checked_sub(latency)).map(Mono);
+            Arc::new(Stored { seq, camera, severity, messages: messages.map(frozen).collect(), captured })
         };
         (first, (first..).zip(group).map(freeze).collect())
     }

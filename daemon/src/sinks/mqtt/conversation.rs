@@ -145,6 +145,18 @@ impl Context {
         }
     }
 
+    /// The event leaves the outbox: acknowledged `now`, where that is asked for. `captured` is of live events.
+    pub(super) fn delivered(&self, seq: u64, now: Mono, handed: Mono, captured: Option<Mono>) {
+        self.outbox.ack(&self.id, seq);
+        self.status.change(|s| {
+            s.acked += 1;
+            if self.acknowledged {
+                s.answer.note(now.since(handed));
+                captured.into_iter().for_each(|at| s.capture.note(now.since(at)));
+            }
+        });
+    }
+
     /// The event stays undelivered at this broker, and is counted.
     pub(super) fn give_up(&self, seq: u64, reason: &str) {
         let id = &self.id;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::{TlsConfiguration, Transport};
 
-use super::tls::{self, TlsError};
+use super::tls::{self, Failure, Peer, TlsError};
 use super::{Address, MqttConfig};
 use crate::config::MqttVersion;
 
@@ -32,6 +32,10 @@ const PACKET_MAX: u32 = 1 << 20;
 
 /// How long connecting may take, name look-up and TLS included.
 const CONNECT: u64 = 10;
+
+/// How long a broker that is busy is left alone. MQTT 5 has no Retry-After; one that counts connections starts over
+/// with every attempt.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// Before a broker publishes the will, where it can wait: a blip of the network makes nobody `offline`.
 const WILL_DELAY: Duration = Duration::from_secs(5);
@@ -153,8 +157,12 @@ pub(super) enum LinkError {
     HungUp(String),
     #[error("{0}")]
     Tls(#[from] TlsError),
-    #[error("its certificate is not to be trusted ({0}); check `ca` and the host name in its URL")]
-    Certificate(String),
+    /// By one side of the TLS handshake; with the remedy.
+    #[error("{0}")]
+    Handshake(String),
+    /// It may have done with us later.
+    #[error("{0}")]
+    Busy(String),
     #[error("no answer from {0}")]
     Timeout(String),
     #[error("{0}")]
@@ -168,6 +176,29 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
+    /// Whether it passes by itself.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Busy(_)
+            | Self::Lost(_)
+            | Self::HungUp(_)
+            | Self::Timeout(_)
+            | Self::NotReached(_)
+            | Self::Left(_) => true,
+            Self::Login(_)
+            | Self::Refused(_)
+            | Self::Version(_)
+            | Self::Garbled(..)
+            | Self::Tls(_)
+            | Self::Handshake(_) => false,
+        }
+    }
+
+    /// How long to wait before the next attempt, at least: a broker that asks for time gets some.
+    pub(super) fn patience(&self) -> Duration {
+        if matches!(self, Self::Busy(_)) { BUSY } else { Duration::ZERO }
+    }
+
     /// Whether this may be how a broker of another version answers a CONNECT.
     pub(super) fn may_be_version(&self) -> bool {
         matches!(self, Self::Version(_) | Self::Garbled(..) | Self::HungUp(_))
@@ -183,9 +214,15 @@ pub(super) enum Sender {
 /// The half that moves bytes. Its `poll` is not to be dropped half-way: a publish could be lost between queue and
 /// socket.
 pub(super) struct Poller {
-    broker: vedette_core::Name,
-    address: String,
+    whom: Whom,
     inner: Inner,
+}
+
+/// Who is connected to, for errors.
+struct Whom {
+    broker: vedette_core::Name,
+    peer: Peer,
+    tls: bool,
 }
 
 enum Inner {
@@ -249,8 +286,13 @@ pub(super) fn open(
         MqttVersion::V311 => v3::open(ready),
         MqttVersion::V5 => v5::open(ready),
     };
-    let address = format!("{host}:{port}");
-    Ok((sender, Poller { broker: config.id.clone(), address, inner }))
+    let peer = Peer {
+        address: format!("{host}:{port}"),
+        host: host.clone(),
+        ca: config.ca.clone(),
+        shows_certificate: config.client_certificate.is_some(),
+    };
+    Ok((sender, Poller { whom: Whom { broker: config.id.clone(), peer, tls: *tls }, inner }))
 }
 
 fn network() -> rumqttc::NetworkOptions {
@@ -294,37 +336,78 @@ impl Poller {
         match &mut self.inner {
             Inner::V3(events) => match events.poll().await {
                 Ok(event) => Ok(v3::happened(event)),
-                Err(error) => Err(v3::error(&self.broker, &self.address, &error)),
+                Err(error) => Err(v3::error(&self.whom, &error)),
             },
             Inner::V5(events) => match events.poll().await {
                 Ok(event) => Ok(v5::happened(event)),
-                Err(error) => Err(v5::error(&self.broker, &self.address, &error)),
+                Err(error) => Err(v5::error(&self.whom, &error)),
             },
         }
     }
 }
 
-/// A failed handshake reaches us as an I/O error around rustls' own.
-fn io_error(address: &str, error: &std::io::Error) -> LinkError {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(why)) => LinkError::Certificate(why.to_string()),
-        Some(other) => LinkError::Lost(format!("{address}: TLS: {other}")),
-        None => match error.kind() {
+impl Whom {
+    fn address(&self) -> String {
+        self.peer.address.clone()
+    }
+
+    /// A failed handshake reaches us as an I/O error around rustls' own.
+    fn io_error(&self, error: &std::io::Error) -> LinkError {
+        if self.tls
+            && let Some(failure) = self.peer.io_failure(error)
+        {
+            return failure.into();
+        }
+        let line = format!("{}: {error}", self.peer.address);
+        match error.kind() {
             Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable => {
-                LinkError::NotReached(format!("{address}: {error}"))
+                LinkError::NotReached(line)
             }
-            _ => LinkError::Lost(format!("{address}: {error}")),
-        },
+            _ => LinkError::Lost(line),
+        }
+    }
+
+    /// TLS 1.3 refuses a client's certificate at the first read. A broker that is not meant for us may hang up so hard
+    /// that reading fails.
+    fn read_error(&self, error: &std::io::Error) -> LinkError {
+        let cut = matches!(error.kind(), Kind::ConnectionReset | Kind::BrokenPipe | Kind::UnexpectedEof);
+        match self.peer.io_failure(error) {
+            None if cut => LinkError::HungUp(self.address()),
+            _ => self.io_error(error),
+        }
+    }
+
+    fn tls_error(&self, error: &rumqttc::TlsError) -> LinkError {
+        match error {
+            rumqttc::TlsError::Io(error) => match self.peer.handshake_failure(error) {
+                Some(failure) => failure.into(),
+                None => self.io_error(error),
+            },
+            rumqttc::TlsError::TLS(error) => self.peer.failure(error).into(),
+            other => LinkError::Lost(format!("{}: {other}", self.peer.address)),
+        }
     }
 }
 
-fn tls_error(address: &str, error: &rumqttc::TlsError) -> LinkError {
-    match error {
-        rumqttc::TlsError::Io(error) => io_error(address, error),
-        rumqttc::TlsError::TLS(rustls::Error::InvalidCertificate(why)) => {
-            LinkError::Certificate(why.to_string())
+impl From<Failure> for LinkError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(line) => Self::Handshake(line),
+            Failure::Lost(line) => Self::Lost(line),
         }
-        other => LinkError::Lost(format!("{address}: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const WHOM: &str = "broker.plant7:8883";
+
+    /// The broker `factory`.
+    pub(super) fn whom() -> Whom {
+        let broker = vedette_core::Name::new("factory").unwrap();
+        let peer = Peer { address: WHOM.to_owned(), host: "broker.plant7".to_owned(), ..Peer::default() };
+        Whom { broker, peer, tls: true }
     }
 }

@@ -48,6 +48,8 @@ struct Flying {
     camera: Option<CameraId>,
     rank: Rank,
     unanswered: usize,
+    /// When its first message was handed over, and when it was captured, where that is known.
+    times: (Mono, Option<Mono>),
     /// To be tried again.
     refused: bool,
     /// Not to be tried again.
@@ -87,6 +89,7 @@ pub(super) struct Session<'a> {
     seen: u64,
     /// What is not retained and older than the connection is not told.
     fresh: u64,
+    began: Mono,
     /// When the broker last answered, or the first of what is under way was handed over.
     heard: Mono,
 }
@@ -110,6 +113,7 @@ impl<'a> Session<'a> {
             pace: Pace::new(context.replay_per_second, now),
             seen: 0,
             fresh: *context.latest.subscribe().borrow(),
+            began: now,
             heard: now,
         }
     }
@@ -307,7 +311,8 @@ impl Session<'_> {
             self.context.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
             return true;
         }
-        let mut flying = Flying { camera: stored.camera.clone(), rank, ..Flying::default() };
+        let (camera, times) = (stored.camera.clone(), (now, stored.captured));
+        let mut flying = Flying { camera, rank, times, ..Flying::default() };
         for publish in publishes {
             if !self.hand(publish, Load::Event(stored.seq), link) {
                 // The rest waits for the next try; consumers know the first messages again by their bytes.
@@ -366,11 +371,11 @@ impl Session<'_> {
                 }
             }
         }
-        self.land(seq);
+        self.land(seq, now);
     }
 
     /// When the last message of an event is answered, it leaves the outbox, unless one was refused.
-    fn land(&mut self, seq: u64) {
+    fn land(&mut self, seq: u64, now: Mono) {
         if self.flying.get(&seq).is_none_or(|f| f.unanswered > 0) {
             return;
         }
@@ -381,8 +386,8 @@ impl Session<'_> {
         if flying.given_up {
             self.context.give_up(seq, "the broker refuses it");
         } else {
-            self.context.outbox.ack(&self.context.id, seq);
-            self.context.status.change(|s| s.acked += 1);
+            let (handed, captured) = flying.times;
+            self.context.delivered(seq, now, handed, captured.filter(|at| *at >= self.began));
         }
         // The camera's next event is a new story.
         let first = |p: &Parked| p.refused.is_some_and(|(of, _)| of == flying.rank);

@@ -139,7 +139,7 @@ impl Worker {
                 self.speaker.not_reached();
             }
             self.complain(&error);
-            let wait = backoff.next();
+            let wait = backoff.next().max(error.patience());
             let wait = if stopping { wait.min(Duration::from_secs(1)) } else { wait };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -165,15 +165,10 @@ impl Worker {
             log::debug!(broker = id.as_str(); "broker {id}: still: {text}");
             return;
         }
-        match error {
-            LinkError::Lost(_)
-            | LinkError::HungUp(_)
-            | LinkError::Timeout(_)
-            | LinkError::NotReached(_)
-            | LinkError::Left(_) => {
-                log::warn!(broker = id.as_str(); "broker {id}: {text}; events are kept, trying again");
-            }
-            _ => log::error!(broker = id.as_str(); "broker {id}: {text}"),
+        if error.passes() {
+            log::warn!(broker = id.as_str(); "broker {id}: {text}; events are kept, trying again");
+        } else {
+            log::error!(broker = id.as_str(); "broker {id}: {text}");
         }
         self.complaint = Some(text);
     }

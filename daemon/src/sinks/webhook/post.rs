@@ -23,7 +23,7 @@ use vedette_core::Clock;
 use super::{Hook, WebhookConfig};
 use crate::outbox::Outbox;
 use crate::sinks::SinkDeps;
-use crate::sinks::tls::{self, TlsError};
+use crate::sinks::tls::{self, Failure, Peer, TlsError};
 
 /// From the first packet to the answer's head.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,12 +65,16 @@ impl Answer {
 pub(super) enum PostError {
     #[error("{0}")]
     Tls(#[from] TlsError),
-    #[error("its certificate is not to be trusted ({0}); check `ca` and the host name in its URL")]
-    Certificate(String),
+    /// By one side of the TLS handshake; with the remedy.
+    #[error("{0}")]
+    Handshake(String),
     #[error("no answer from {0} within {TIMEOUT:?}")]
     Timeout(String),
     #[error("{0}: {1}")]
     Lost(String, String),
+    /// As `Lost`, with the address in its words.
+    #[error("{0}")]
+    Broken(String),
 }
 
 /// Posts events to one receiver.
@@ -181,14 +185,27 @@ impl Poster {
 
     /// A failed handshake is an I/O error around rustls' own.
     fn refused(&self, error: &std::io::Error) -> PostError {
-        match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(why)) => PostError::Certificate(why.to_string()),
-            Some(other) => PostError::Lost(self.address(), format!("TLS: {other}")),
+        match self.peer().handshake_failure(error) {
+            Some(Failure::Refused(line)) => PostError::Handshake(line),
+            Some(Failure::Lost(line)) => PostError::Broken(line),
             None => PostError::Lost(self.address(), error.to_string()),
         }
     }
 
+    fn peer(&self) -> Peer {
+        let (host, ca) = (self.hook.host.clone(), self.ca.clone());
+        Peer { address: self.address(), host, ca, shows_certificate: false }
+    }
+
+    /// TLS 1.3 refuses a client without certificate after the handshake.
     fn lost(&self, error: &hyper::Error) -> PostError {
+        let io = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+        if let Some(failure) = io.and_then(|io| self.peer().io_failure(io)) {
+            return match failure {
+                Failure::Refused(line) => PostError::Handshake(line),
+                Failure::Lost(line) => PostError::Broken(line),
+            };
+        }
         let cause = std::error::Error::source(error).map_or(String::new(), |cause| format!(": {cause}"));
         PostError::Lost(self.address(), format!("{error}{cause}"))
     }

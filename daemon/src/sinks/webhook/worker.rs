@@ -61,6 +61,8 @@ pub(super) struct Worker {
     paused: Option<Mono>,
     backoff: Backoff,
     complaint: Option<String>,
+    /// Since when nothing has gone wrong.
+    answers_since: Option<Mono>,
 }
 
 impl Worker {
@@ -74,7 +76,7 @@ impl Worker {
     ) -> Self {
         // Until it is asked for the first time, nothing speaks against it.
         status.change(|s| s.connected = true);
-        let appended = deps.outbox.subscribe();
+        let (appended, began) = (deps.outbox.subscribe(), deps.clock.now());
         Self {
             id,
             poster,
@@ -89,6 +91,7 @@ impl Worker {
             paused: None,
             backoff: Backoff::default(),
             complaint: None,
+            answers_since: Some(began),
         }
     }
 
@@ -163,8 +166,9 @@ impl Worker {
             self.outbox.ack(&self.id, seq);
             return;
         };
+        let handed = self.clock.now();
         match self.poster.post(seq, frozen.payload.clone()).await {
-            Ok(Answer::Taken) => self.delivered(stored),
+            Ok(Answer::Taken) => self.delivered(stored, handed),
             Ok(Answer::Refused(code)) => self.refused(stored, code),
             Ok(Answer::Failed(code, after)) => {
                 self.trouble(false, &format!("answers {code}"));
@@ -176,19 +180,24 @@ impl Worker {
                 self.pause(after);
             }
             Err(error) => {
-                let wrong = matches!(error, PostError::Tls(_) | PostError::Certificate(_));
+                let wrong = matches!(error, PostError::Tls(_) | PostError::Handshake(_));
                 self.trouble(wrong, &error.to_string());
                 self.pause(None);
             }
         }
     }
 
-    fn delivered(&mut self, stored: &Stored) {
+    fn delivered(&mut self, stored: &Stored, handed: Mono) {
         self.outbox.ack(&self.id, stored.seq);
         self.parked.remove(&stored.camera);
         self.backoff.reset();
+        let now = self.clock.now();
+        let live = stored.captured.filter(|at| self.answers_since.is_some_and(|since| *at >= since));
+        self.answers_since.get_or_insert(handed);
         self.status.change(|s| {
             s.acked += 1;
+            s.answer.note(now.since(handed));
+            live.into_iter().for_each(|at| s.capture.note(now.since(at)));
             (s.connected, s.last_error) = (true, None);
         });
         if self.complaint.take().is_some() {
@@ -240,6 +249,7 @@ impl Worker {
 
     /// The same trouble is said once, not at every try. `wrong`: it will not pass by itself.
     fn trouble(&mut self, wrong: bool, text: &str) {
+        self.answers_since = None;
         self.status.change(|s| (s.connected, s.last_error) = (false, Some(text.to_owned())));
         let id = &self.id;
         if self.complaint.as_deref() == Some(text) {

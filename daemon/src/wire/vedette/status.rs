@@ -11,6 +11,7 @@ use vedette_core::{CameraId, Name, Role};
 use crate::signing::PublicKey;
 
 use super::{VERSION, millis, rounded, some_millis};
+use crate::histogram::Histogram;
 
 /// Which provider ran which share of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -197,6 +198,10 @@ pub struct SinkStats {
     pub nobody_listens: u64,
     /// Events dropped since the store began: by its bounds, by hand.
     pub dropped: u64,
+    /// From handing an event over to its acknowledgement: PUBLISH to PUBACK, of a webhook POST to 2xx.
+    pub answer_ms: Histogram,
+    /// From capture to the acknowledgement, of events captured while the connection was there.
+    pub capture_ms: Histogram,
 }
 
 /// What a model's session did for one camera since the start.
@@ -336,7 +341,9 @@ mod tests {
             infer_ms: 15.100_04,
             delay_ms: 31.4,
         };
-        let sink = SinkStats { connected: true, acked: 12, ..SinkStats::default() };
+        let mut answer = Histogram::default();
+        (0..12).for_each(|_| answer.note(std::time::Duration::from_millis(4)));
+        let sink = SinkStats { connected: true, acked: 12, answer_ms: answer, ..SinkStats::default() };
         let share = ShareStats {
             served: 18_000,
             replaced: 3,

@@ -5,7 +5,7 @@ use rumqttc::{
 };
 
 use super::{Happened, Inner, Limits, LinkError, PACKET_IDS, PACKET_MAX, Publish, REQUESTS, Ready, Received};
-use super::{Sender, Taken, io_error, network, tls_error};
+use super::{Sender, Taken, Whom, network};
 
 pub(super) fn open(ready: Ready) -> (Sender, Inner) {
     let Ready { host, port, client_id, transport, keep_alive, login, will } = ready;
@@ -54,18 +54,49 @@ pub(super) fn happened(event: Event) -> Happened {
     }
 }
 
-pub(super) fn error(broker: &vedette_core::Name, address: &str, error: &E) -> LinkError {
+pub(super) fn error(whom: &Whom, error: &E) -> LinkError {
     match error {
-        E::ConnectionRefused(C::BadUserNamePassword | C::NotAuthorized) => LinkError::Login(broker.clone()),
-        E::ConnectionRefused(C::RefusedProtocolVersion) => LinkError::Version("3.1.1"),
-        E::MqttState(S::Deserialization(_)) | E::NotConnAck(_) => {
-            LinkError::Garbled(address.to_owned(), "3.1.1")
-        }
-        E::MqttState(S::ConnectionAborted) => LinkError::HungUp(address.to_owned()),
-        E::ConnectionRefused(code) => LinkError::Refused(format!("{code:?}")),
-        E::NetworkTimeout | E::FlushTimeout => LinkError::Timeout(address.to_owned()),
-        E::Tls(error) => tls_error(address, error),
-        E::Io(error) => io_error(address, error),
+        E::ConnectionRefused(code) => refused(whom, *code),
+        E::MqttState(S::Deserialization(rumqttc::Error::Io(error))) => whom.read_error(error),
+        E::MqttState(S::Deserialization(_)) | E::NotConnAck(_) => LinkError::Garbled(whom.address(), "3.1.1"),
+        E::MqttState(S::ConnectionAborted) => LinkError::HungUp(whom.address()),
+        E::NetworkTimeout | E::FlushTimeout => LinkError::Timeout(whom.address()),
+        E::Tls(error) => whom.tls_error(error),
+        E::Io(error) | E::MqttState(S::Io(error)) => whom.io_error(error),
         other => LinkError::Lost(other.to_string()),
+    }
+}
+
+/// MQTT 3.1.1, table 3.1.
+fn refused(whom: &Whom, code: C) -> LinkError {
+    let refused = |words: &str| LinkError::Refused(words.to_owned());
+    match code {
+        C::BadUserNamePassword | C::NotAuthorized => LinkError::Login(whom.broker.clone()),
+        C::RefusedProtocolVersion => LinkError::Version("3.1.1"),
+        C::BadClientId => refused("2, it does not accept the client id; set `client_id`"),
+        C::ServiceUnavailable => LinkError::Busy("it is not available now (3)".to_owned()),
+        C::Success => refused("no reason given"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{WHOM, whom};
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_class_and_its_words() {
+        for (code, passes, words) in [
+            (C::RefusedProtocolVersion, false, "does not speak MQTT 3.1.1"),
+            (C::BadClientId, false, "set `client_id`"),
+            (C::ServiceUnavailable, true, "not available now"),
+            (C::BadUserNamePassword, false, "[broker.factory] in vedette.secrets"),
+            (C::NotAuthorized, false, "[broker.factory] in vedette.secrets"),
+        ] {
+            let error = error(&whom(), &E::ConnectionRefused(code));
+            assert!(error.passes() == passes && error.to_string().contains(words), "{code:?}: {error}");
+        }
+        let hung_up = error(&whom(), &E::MqttState(S::ConnectionAborted));
+        assert_eq!(hung_up.to_string(), format!("{WHOM} closed the connection"));
     }
 }

@@ -88,7 +88,7 @@ impl Bench {
             ended_by: None,
             suppressed: 0,
         };
-        self.context.outbox.append(event, None).unwrap()
+        self.context.outbox.append(event, Some(Duration::ZERO)).unwrap()
     }
 
     fn depth(&self) -> usize {
@@ -333,4 +333,25 @@ fn what_the_broker_keeps_already_is_told_once_a_connection() {
     assert_eq!(wire.fill(&mut session, now).len(), 1, "what was refused was not told");
     let mut next = self::session(&bench);
     assert_eq!(Wire::default().fill(&mut next, now).len(), 1, "another connection knows nothing");
+}
+
+#[test]
+fn answers_are_timed_and_captures_of_live_events_alone() {
+    let bench = Bench::new();
+    (0..2).for_each(|_| _ = bench.append("gate"));
+    let after = |ms| Mono::default() + Duration::from_millis(ms);
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    wire.fill(&mut session, after(40));
+    session.answered(1, Ok(Taken::Yes), after(47));
+    drop(session);
+    let status = bench.status();
+    let sums = |status: &SinkStatus| [status.answer.sum(), status.capture.sum()].map(|sum| sum.as_millis());
+    assert_eq!(sums(&status), [7, 47]);
+
+    let mut session = Session::new(&bench.context, Limits::default(), after(100));
+    let sent = Wire::default().fill(&mut session, after(100));
+    session.answered(sent[0].0, Ok(Taken::Yes), after(103));
+    let status = bench.status();
+    assert_eq!((status.answer.count(), status.capture.count()), (2, 1), "the second is a replay");
+    assert_eq!(sums(&status), [10, 47]);
 }
