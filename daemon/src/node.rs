@@ -34,7 +34,10 @@ use crate::wire::{NodeStatus, Stamp, Stats};
 
 use duties::Duties;
 pub use error::StartError;
-use translate::{detector_options, embedded_config, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of};
+use translate::{
+    detector_options, embedded_config, model_stats, provider_shares, sink_configs, sink_names, stamp,
+    stats_of,
+};
 
 /// The folder of the state in which `model import` puts models.
 pub(crate) const OWN_MODELS: &str = "models";
