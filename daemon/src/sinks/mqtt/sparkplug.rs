@@ -33,9 +33,9 @@ use self::picture::{Picture, Step};
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{Limits, Publish, Received, Refusal, Taken};
 use super::pace::Pace;
-use crate::sinks::order::Cursor;
 use crate::config::MqttVersion;
 use crate::outbox::Stored;
+use crate::sinks::order::Cursor;
 use crate::wire::sparkplug::{self as spb, Metric, Payload, Sparkplug, Verb};
 use crate::wire::{self, Dialect};
 

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
-use crate::sinks::Replay;
 use crate::outbox::SqliteOutbox;
+use crate::sinks::Replay;
 use crate::sinks::mqtt::Status;
 use crate::sinks::mqtt::requests::Desk;
 use crate::sinks::{Latest, SinkStatus};
