@@ -324,6 +324,8 @@ fn a_broker_that_is_killed_every_three_seconds_gets_everything() {
         }
     }
     load.settle();
+    // The daemon says `busy` where its disk does not follow, and nothing is lost by that; but some must be there.
+    assert!(load.produced.len() > load.asked / 10, "{} of {}", load.produced.len(), load.asked);
     let (flapping, cpu) = (load.clock.now().0, daemon.usage().0 - began);
     let all = |l: &Ledger| load.produced.iter().all(|seq| l.events.contains_key(seq));
     ledger.take_until(&subscriber, "all that was produced", SOON, all);
