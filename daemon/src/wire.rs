@@ -107,10 +107,23 @@ pub struct Interest {
 impl Interest {
     /// Whether it gets this event.
     pub fn takes(&self, event: &Event) -> bool {
-        let camera =
-            self.cameras.as_ref().is_none_or(|of| event.camera.as_ref().is_some_and(|c| of.contains(c)));
-        let kind = self.kinds.as_ref().is_none_or(|of| of.iter().any(|kind| kind == event.kind));
-        camera && kind && self.severities.as_ref().is_none_or(|of| of.contains(&event.severity))
+        let camera = self.takes_camera(event.camera.as_ref());
+        camera && self.takes_kind(event.kind) && self.takes_severity(event.severity)
+    }
+
+    /// Whether it gets events of this camera; none: of the node.
+    pub fn takes_camera(&self, camera: Option<&CameraId>) -> bool {
+        self.cameras.as_ref().is_none_or(|of| camera.is_some_and(|camera| of.contains(camera)))
+    }
+
+    /// Whether it gets events of this kind.
+    pub fn takes_kind(&self, kind: &str) -> bool {
+        self.kinds.as_ref().is_none_or(|of| of.iter().any(|taken| taken == kind))
+    }
+
+    /// Whether it gets events so urgent.
+    pub fn takes_severity(&self, severity: Severity) -> bool {
+        self.severities.as_ref().is_none_or(|of| of.contains(&severity))
     }
 }
 
@@ -176,6 +189,10 @@ pub struct RuleInventory {
     pub lasting: bool,
     /// Whether its state carries a number.
     pub counts: bool,
+    /// The unit of that number, such as `persons`.
+    pub unit: Option<String>,
+    /// Kinds that it was of under earlier configurations: what only these told is to be forgotten.
+    pub former_kinds: Vec<String>,
 }
 
 /// What is true at the moment, as opposed to what happened.

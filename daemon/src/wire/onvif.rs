@@ -20,8 +20,8 @@ use std::sync::Arc;
 use vedette_core::{CameraId, Direction, Event, Name, ObjectSummary, Phase};
 
 use self::notification::{Datum, Notification};
-use super::{CameraInventory, CameraStatus, Dialect, Message, NodeStatus, Place, Settings, Stamp};
-use super::{StateUpdate, Update};
+use super::{CameraInventory, CameraStatus, Dialect, Message, NodeStatus, Place, RuleInventory, Settings};
+use super::{Stamp, StateUpdate, Update};
 
 /// As in `dialects = […]`.
 pub const NAME: &str = "onvif";
@@ -258,19 +258,30 @@ fn signal_loss(status: &CameraStatus) -> Option<Message> {
     Some(Notification { at: status.since, data, ..video_source(&status.camera) }.property())
 }
 
-/// Deletes the properties of rules that are gone, also those that an earlier run told.
+/// Deletes the properties of rules that are gone or were of another kind, also those that an earlier run told; not one
+/// that a rule still tells.
 fn deleted(inventory: &CameraInventory) -> Vec<Message> {
-    let topic = |kind: &str| match standard(kind) {
-        None => Some(own_topic(kind)),
-        Some(row) => row.property.map(|property| property.topic().to_owned()),
+    let of_rules = |rules: &[RuleInventory]| -> Vec<Message> {
+        rules.iter().filter_map(|rule| absent(&inventory.camera, rule, &rule.kind)).collect()
     };
-    let gone = inventory.gone.iter().filter_map(|rule| {
-        let topic = topic(&rule.kind)?;
-        let source = source(&topic, Some(&inventory.camera), &rule.rule);
-        let at = jiff::Timestamp::UNIX_EPOCH;
-        Some(Notification { topic, source, at, data: Vec::new() }.deleted())
-    });
-    gone.collect()
+    let told = of_rules(&inventory.rules);
+    let former =
+        inventory.rules.iter().chain(&inventory.gone).flat_map(|rule| {
+            rule.former_kinds.iter().filter_map(|kind| absent(&inventory.camera, rule, kind))
+        });
+    let gone = of_rules(&inventory.gone).into_iter().chain(former);
+    gone.filter(|message| !told.contains(message)).collect()
+}
+
+/// Deletes the property of a rule of `kind`; none for kinds that have none.
+fn absent(camera: &CameraId, rule: &RuleInventory, kind: &str) -> Option<Message> {
+    let topic = match standard(kind) {
+        None => own_topic(kind),
+        Some(row) => row.property?.topic().to_owned(),
+    };
+    let source = source(&topic, Some(camera), &rule.rule);
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    Some(Notification { topic, source, at, data: Vec::new() }.deleted())
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 use vedette_core::Name;
 
+use super::Interest;
+
 /// Of one broker; every dialect takes its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -11,6 +13,8 @@ pub struct Settings {
     pub broker: Option<Name>,
     /// Verbs that the broker's clients may ask for.
     pub commands: Vec<String>,
+    /// Which events the broker gets.
+    pub filter: Interest,
     /// `[broker.NAME.homeassistant]`.
     pub homeassistant: HomeAssistantSettings,
     /// `[broker.NAME.sparkplug]`.

@@ -84,9 +84,11 @@ pub(super) fn build(
     }
     let version = check_version(check, id, version, url == EMBEDDED);
     let name = name?;
+    let filter = check_filter(check, ["broker", id], filter);
     let settings = Settings {
         broker: Some(name.clone()),
         commands: commands.clone(),
+        filter: filter.clone(),
         homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
         sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
         frigate: FrigateSettings { prefix: frigate.prefix },
@@ -97,7 +99,6 @@ pub(super) fn build(
         },
     };
     check_settings(check, id, &dialects, &settings);
-    let filter = check_filter(check, ["broker", id], filter);
     check_commands(check, id, &commands);
     Some(Broker {
         id: name,

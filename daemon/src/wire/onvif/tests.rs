@@ -202,6 +202,8 @@ fn properties_of_rules_that_are_gone_are_deleted() {
         line: None,
         lasting: true,
         counts: false,
+        unit: None,
+        former_kinds: Vec::new(),
     };
     let gone = vec![rule("intrusion"), rule("fall"), rule("removed")];
     let inventory = CameraInventory { camera: name("gate"), rules: vec![rule("loitering")], gone };
@@ -214,6 +216,27 @@ fn properties_of_rules_that_are_gone_are_deleted() {
     assert_eq!(Onvif.cleared(&place(), &Update::Inventory(inventory)), messages);
     let cleared = Onvif.cleared(&place(), &Update::State(state("intrusion", true)));
     check(&cleared[0], &format!("RuleEngine/FieldDetector/ObjectsInside{BOTH}"), "", true);
+}
+
+#[test]
+fn the_property_of_a_former_kind_is_deleted_and_not_that_of_another_rule() {
+    let rule = |text: &str, kind: &str, former: &[&str]| RuleInventory {
+        rule: name(text),
+        kind: kind.to_owned(),
+        severity: Severity::Alarm,
+        zone: None,
+        line: None,
+        lasting: true,
+        counts: false,
+        unit: None,
+        former_kinds: former.iter().map(|kind| (*kind).to_owned()).collect(),
+    };
+    // Both tell the one property of the picture; the second still does.
+    let rules = vec![rule("a", "loitering", &["intrusion", "tamper"]), rule("b", "tamper", &[])];
+    let inventory = CameraInventory { camera: name("gate"), rules, gone: vec![] };
+    let messages = told(&Update::Inventory(inventory));
+    assert_eq!(messages.len(), 1);
+    check(&messages[0], "RuleEngine/FieldDetector/ObjectsInside/&gate/vedette/a", "", true);
 }
 
 #[test]
