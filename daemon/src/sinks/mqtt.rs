@@ -4,6 +4,8 @@
 //! `sparkplug`).
 
 mod conversation;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod link;
 mod pace;
 mod requests;
