@@ -34,7 +34,8 @@ use crate::wire::{NodeStatus, Stamp, Stats};
 
 use duties::Duties;
 pub use error::StartError;
-use translate::{detector_options, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of};
+use translate::{detector_options, model_stats, provider_shares};
+use translate::{scenes_every, sink_configs, sink_names, stamp, stats_of};
 
 /// The folder of the state in which `model import` puts models.
 pub(crate) const OWN_MODELS: &str = "models";
@@ -270,6 +271,7 @@ impl Node {
 
     fn start_all(&mut self, descriptions: Arc<Descriptions>) -> Result<(), StartError> {
         self.publish_status("online");
+        self.latest.want_scenes(scenes_every(&self.config));
         inventory::publish(&self.config, &self.host.state, self.host.clock.wall(), &self.latest)
             .map_err(state_failed(&self.host))?;
         let commands = self.listen()?;

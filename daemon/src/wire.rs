@@ -10,13 +10,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use uuid::Uuid;
-use vedette_core::{CameraId, Event, Name, Severity};
+use vedette_core::{BBox, CameraId, Class, Event, Name, Severity, TrackId};
 
 pub use self::vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
     Stats,
 };
-pub use settings::{CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings};
+pub use settings::{
+    CustomSettings, FrigateSettings, HomeAssistantSettings, OnvifSettings, Settings, SparkplugSettings,
+};
 
 /// Declares the dialects' modules and the list of them. Each exports `NAME`, `ABOUT` and `build`.
 macro_rules! dialects {
@@ -195,6 +197,30 @@ pub struct RuleInventory {
     pub former_kinds: Vec<String>,
 }
 
+/// Where a camera sees what, in one analysed frame. Told only where somebody asked for it, to those who are there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneUpdate {
+    /// Which camera.
+    pub camera: CameraId,
+    /// When the frame was captured, UTC.
+    pub at: jiff::Timestamp,
+    /// Confirmed objects that were detected in it.
+    pub objects: Vec<SceneObject>,
+}
+
+/// An object of a scene.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneObject {
+    /// The same in every frame.
+    pub track: TrackId,
+    /// What it is.
+    pub class: Class,
+    /// 0..1.
+    pub score: f32,
+    /// Where it is, 0..1 of the picture.
+    pub bbox: BBox,
+}
+
 /// What is true at the moment, as opposed to what happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Update {
@@ -208,6 +234,8 @@ pub enum Update {
     State(StateUpdate),
     /// The counters; never retained.
     Stats(Stats),
+    /// Of one frame; never retained, never acknowledged.
+    Scene(SceneUpdate),
 }
 
 /// What a dialect makes of a message that came on one of its subscriptions.

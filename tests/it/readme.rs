@@ -27,6 +27,7 @@ fn table(schema: &Value) -> String {
         ("broker.NAME.homeassistant", of("/$defs/HomeAssistant")),
         ("broker.NAME.sparkplug", of("/$defs/Sparkplug")),
         ("broker.NAME.frigate", of("/$defs/Frigate")),
+        ("broker.NAME.onvif", of("/$defs/Onvif")),
         ("broker.NAME.custom", of("/$defs/Custom")),
         ("webhook.NAME", of("/$defs/Webhook")),
         ("camera.NAME", of("/$defs/Camera")),

@@ -177,6 +177,8 @@ pub(super) struct RawBroker {
     pub(super) sparkplug: RawSparkplug,
     /// Frigate's schema: `[broker.NAME.frigate]`.
     pub(super) frigate: RawFrigate,
+    /// ONVIF: `[broker.NAME.onvif]`.
+    pub(super) onvif: RawOnvif,
     /// Messages of your own: `[broker.NAME.custom]`.
     pub(super) custom: RawCustom,
 }
@@ -257,6 +259,23 @@ impl Default for RawFrigate {
     }
 }
 
+/// ONVIF.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Onvif")]
+pub(super) struct RawOnvif {
+    /// Whether to tell beside events where every object is (`onvif-mj`), at QoS 0 and kept by nobody.
+    pub(super) metadata: bool,
+    /// The time between two such messages of a camera, 100ms to 1h; brokers that want it less often get it as often.
+    pub(super) metadata_every: Span,
+}
+
+impl Default for RawOnvif {
+    fn default() -> Self {
+        Self { metadata: false, metadata_every: Span::secs(1) }
+    }
+}
+
 /// Messages of your own.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -292,6 +311,7 @@ impl Default for RawBroker {
             homeassistant: RawHomeAssistant::default(),
             sparkplug: RawSparkplug::default(),
             frigate: RawFrigate::default(),
+            onvif: RawOnvif::default(),
             custom: RawCustom::default(),
         }
     }

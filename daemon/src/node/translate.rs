@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::{Class, Name};
 use vedette_models::{DetectorOptions, Provider, Served, TensorRtOptions};
@@ -14,7 +15,9 @@ use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
 use crate::sinks::webhook::Hook;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
-use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
+use crate::wire::{
+    self, CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp,
+};
 
 /// TensorRT's engines, within the state folder; that folder's only content.
 const ENGINES: &str = "tensorrt";
@@ -148,6 +151,13 @@ pub(super) fn sink_names(config: &Config) -> Vec<Name> {
 fn interests(config: &Config) -> BTreeMap<Name, Interest> {
     let all = sink_configs(config, Some(0)).into_iter().flatten();
     all.map(|sink| (sink.id().clone(), sink.interest())).collect()
+}
+
+/// How often some broker wants the scene of each camera.
+pub(super) fn scenes_every(config: &Config) -> Option<Duration> {
+    let wants =
+        |b: &&config::Broker| b.settings.onvif.metadata && b.dialects.iter().any(|d| d == wire::onvif::NAME);
+    config.brokers.values().filter(wants).map(|broker| broker.settings.onvif.metadata_every.0).min()
 }
 
 /// Every dialect that some sink takes, each key once: what events are frozen in.

@@ -87,7 +87,9 @@ impl Dialect for HomeAssistant {
             Update::Inventory(inventory) => announcer.node_and(vec![announcer.camera(inventory)]),
             // Without a camera nobody else announces it.
             Update::Node(status) if status.cameras == 0 => vec![announcer.node()],
-            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) => Vec::new(),
+            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) | Update::Scene(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -98,7 +100,9 @@ impl Dialect for HomeAssistant {
                 let device = Announcer::new(at, self.arms, &self.interest).camera_device(&gone.camera);
                 vec![Message::retained(config_topic(&device), Vec::new())]
             }
-            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) => Vec::new(),
+            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) | Update::Scene(_) => {
+                Vec::new()
+            }
         }
     }
 

@@ -10,18 +10,21 @@
 //! - What *happened* is not retained and comes from events, through the outbox: every one arrives, also after an outage.
 //!   Momentary ones have their standard topic, else `RuleEngine/vedette:<Kind>`. Incidents that last are told, begin
 //!   and end, with object and id, on `RuleEngine/vedette:Incident`; their property's topic never carries them.
+//! - Where every object *is*, frame by frame, is metadata (`onvif-mj`): only where it is asked for.
 //!
 //! A camera's status comes again when only its rate has changed: its property is then the same bytes.
 
+mod metadata;
 mod notification;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::{CameraId, Direction, Event, Name, ObjectSummary, Phase};
 
 use self::notification::{Datum, Notification};
 use super::{CameraInventory, CameraStatus, Dialect, Message, NodeStatus, Place, RuleInventory, Settings};
-use super::{Stamp, StateUpdate, Update};
+use super::{Interest, Stamp, StateUpdate, Update};
 
 /// As in `dialects = […]`.
 pub const NAME: &str = "onvif";
@@ -30,6 +33,9 @@ pub const ABOUT: &str = "events as ONVIF cameras publish them over MQTT (onvif-e
 
 /// The token of the one analytics configuration that a camera has.
 const ANALYTICS: &str = "vedette";
+
+/// Bounds of `metadata_every`.
+const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Incidents that last, from begin to end.
 const INCIDENT: &str = "RuleEngine/vedette:Incident";
@@ -132,15 +138,23 @@ fn source(topic: &str, camera: Option<&CameraId>, rule: &Name) -> Vec<(&'static 
 }
 
 /// The dialect.
-#[derive(Debug)]
-struct Onvif;
+#[derive(Debug, Default)]
+struct Onvif {
+    /// Whether metadata is told, and of which cameras.
+    metadata: bool,
+    interest: Interest,
+}
 
-/// The same for every broker.
+/// Takes `[broker.NAME.onvif]`. Events are the same for every broker.
 ///
 /// # Errors
-/// None.
-pub fn build(_settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
-    Ok(Arc::new(Onvif))
+/// Metadata too often or too seldom.
+pub fn build(settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
+    let every = settings.onvif.metadata_every;
+    if !EVERY.contains(&every.0) {
+        return Err(format!("`metadata_every`: {every} is not within 100ms to 1h"));
+    }
+    Ok(Arc::new(Onvif { metadata: settings.onvif.metadata, interest: settings.filter.clone() }))
 }
 
 impl Dialect for Onvif {
@@ -157,7 +171,10 @@ impl Dialect for Onvif {
             Update::State(state) => rule_state(state).into_iter().collect(),
             Update::Camera(status) => signal_loss(status).into_iter().collect(),
             Update::Inventory(inventory) => deleted(inventory),
-            Update::Node(_) | Update::Stats(_) => Vec::new(),
+            Update::Scene(scene) if self.metadata && self.interest.takes_camera(Some(&scene.camera)) => {
+                vec![metadata::message(scene)]
+            }
+            Update::Node(_) | Update::Stats(_) | Update::Scene(_) => Vec::new(),
         }
     }
 

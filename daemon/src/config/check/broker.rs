@@ -13,7 +13,8 @@ use super::Check;
 use super::url::{self, CleanUrl};
 use crate::commands;
 use crate::wire::{
-    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Interest, Settings, SparkplugSettings,
+    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Interest, OnvifSettings, Settings,
+    SparkplugSettings,
 };
 
 const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
@@ -49,6 +50,7 @@ pub(super) fn build(
         homeassistant,
         sparkplug,
         frigate,
+        onvif,
         custom,
     } = raw;
     let name = check.name(&["broker", id], Name::unreserved);
@@ -92,6 +94,7 @@ pub(super) fn build(
         homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
         sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
         frigate: FrigateSettings { prefix: frigate.prefix },
+        onvif: OnvifSettings { metadata: onvif.metadata, metadata_every: onvif.metadata_every },
         custom: CustomSettings {
             topic: custom.topic,
             payload: custom.payload,

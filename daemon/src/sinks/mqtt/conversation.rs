@@ -128,8 +128,13 @@ impl Context {
             true => d.cleared(&self.place, update),
             false => d.update(&self.place, update),
         };
-        let all =
-            self.dialects.iter().flat_map(|d| messages(d).into_iter().map(move |m| self.publish(&**d, m)));
+        // The next frame comes soon.
+        let answered = self.acknowledged && !matches!(update, Update::Scene(_));
+        let publish = |d: &Arc<dyn Dialect>, message| Publish { answered, ..self.publish(&**d, message) };
+        let all = self
+            .dialects
+            .iter()
+            .flat_map(|d| messages(d).into_iter().map(move |message| publish(d, message)));
         all.collect()
     }
 

@@ -293,3 +293,25 @@ fn a_backlog_goes_no_faster_than_the_pace() {
     // Two at once, then one each eighth of a second.
     assert!((4.6..4.9).contains(&now.0.as_secs_f64()), "{now:?}");
 }
+
+#[test]
+fn scenes_are_for_those_who_are_there_and_nobody_answers_them() {
+    let mut bench = Bench::new();
+    let onvif = wire::OnvifSettings { metadata: true, ..wire::OnvifSettings::default() };
+    let settings = wire::Settings { onvif, ..wire::Settings::default() };
+    bench.context.dialects = vec![(wire::dialect("onvif").unwrap().build)(&settings).unwrap()];
+    let scene = |seconds| {
+        let at = Timestamp::from_second(seconds).unwrap();
+        let camera = Name::new("gate").unwrap();
+        bench.context.latest.send_scene(wire::SceneUpdate { camera, at, objects: vec![] });
+    };
+    scene(1);
+    let mut session = Session::new(&bench.context, Limits::default(), Mono::default());
+    let mut wire = Wire::default();
+    assert!(wire.fill(&mut session, Mono::default()).is_empty(), "it was before the connection");
+    scene(2);
+    scene(3);
+    let topic = "vedette/box/onvif-mj/VideoAnalytics/gate/vedette".to_owned();
+    assert_eq!(wire.fill(&mut session, Mono::default()), [(0, topic)], "the last one, at QoS 0");
+    assert!(session.is_idle());
+}

@@ -101,7 +101,7 @@ impl Picture {
                 self.node.facts = sparkplug::node(Some(status));
                 return;
             }
-            Update::Stats(_) => return,
+            Update::Stats(_) | Update::Scene(_) => return,
             Update::Inventory(inventory) => inventory.camera.clone(),
             Update::Camera(status) => status.camera.clone(),
             Update::State(state) => state.camera.clone(),
@@ -112,7 +112,7 @@ impl Picture {
             Update::Camera(status) => device.status = (!cleared).then_some(status),
             Update::State(state) if cleared => _ = device.states.remove(&state.rule),
             Update::State(state) => _ = device.states.insert(state.rule.clone(), state),
-            Update::Node(_) | Update::Stats(_) => {}
+            Update::Node(_) | Update::Stats(_) | Update::Scene(_) => {}
         }
         device.refresh();
         self.devices.retain(|_, device| !device.is_over());
