@@ -207,6 +207,8 @@ pub struct Broker {
     pub replay: crate::sinks::Replay,
     /// How long an event is of use. Default: for ever.
     pub expiry: Option<Span>,
+    /// The same for single kinds of events. Default: none.
+    pub expiry_by_kind: BTreeMap<String, Span>,
     /// Verbs of [`crate::commands`] that its clients may ask for. Default: none.
     pub commands: Vec<String>,
     /// Which events it gets. Default: all.

@@ -10,7 +10,11 @@ pub mod config;
 pub mod counters;
 pub mod events_eval;
 pub mod exit;
+#[cfg(any(test, fuzzing))]
+pub mod fixtures;
 pub mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 pub mod histogram;
 pub mod infer;

@@ -36,8 +36,8 @@ use crate::wire::{NodeStatus, Stamp, Stats};
 use duties::Duties;
 pub use error::StartError;
 use translate::{
-    detector_options, embedded_config, limits, model_stats, provider_shares, sink_configs, sink_names, stamp,
-    stats_of,
+    detector_options, embedded_config, limits, model_stats, provider_shares, scenes_every, sink_configs,
+    sink_names, stamp, stats_of,
 };
 
 /// The folder of the state in which `model import` puts models.
@@ -153,7 +153,7 @@ fn embedded_for(
 ) -> Result<Option<EmbeddedBroker>, StartError> {
     let wanted = embedded_config(config, host.embedded_port);
     if let Some(running) = running {
-        if wanted.as_ref() == Some(running.config()) {
+        if wanted.as_ref() == Some(running.wanted()) {
             return Ok(Some(running));
         }
         running.stop();
@@ -272,6 +272,7 @@ impl Node {
 
     fn start_all(&mut self, descriptions: Arc<Descriptions>) -> Result<(), StartError> {
         self.publish_status("online");
+        self.latest.want_scenes(scenes_every(&self.config));
         inventory::publish(&self.config, &self.host.state, self.host.clock.wall(), &self.latest)
             .map_err(state_failed(&self.host))?;
         let commands = self.listen()?;

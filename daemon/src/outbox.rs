@@ -92,6 +92,8 @@ pub struct Stored {
     pub camera: Option<CameraId>,
     /// How urgent it is: what a full outbox drops first.
     pub severity: Severity,
+    /// Its kind; of evidence that of the event it is of. Empty where an earlier version of the program stored it.
+    pub kind: String,
     /// One message for each dialect.
     pub messages: Vec<Frozen>,
     /// When its frame was captured; none of what was read back from the disk, and where the clocks cannot tell.
@@ -102,7 +104,8 @@ impl PartialEq for Stored {
     /// What is on disk; `captured` is not.
     fn eq(&self, other: &Self) -> bool {
         let of = |stored: &Self| (stored.seq, stored.severity);
-        of(self) == of(other) && self.camera == other.camera && self.messages == other.messages
+        of(self) == of(other)
+            && (&self.camera, &self.kind, &self.messages) == (&other.camera, &other.kind, &other.messages)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use uuid::Uuid;
-use vedette_core::{CameraId, Event, Evidence, Name, Severity};
+use vedette_core::{BBox, CameraId, Class, Event, Evidence, Name, Severity, TrackId};
 
 use crate::signing::Signer;
 
@@ -18,7 +18,9 @@ pub use self::vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
     Stats,
 };
-pub use settings::{CustomSettings, FrigateSettings, HomeAssistantSettings, Settings, SparkplugSettings};
+pub use settings::{
+    CustomSettings, FrigateSettings, HomeAssistantSettings, OnvifSettings, Settings, SparkplugSettings,
+};
 
 /// Declares the dialects' modules and the list of them. Each exports `NAME`, `ABOUT` and `build`.
 macro_rules! dialects {
@@ -155,9 +157,23 @@ pub struct Interest {
 impl Interest {
     /// Whether it gets this one.
     pub fn takes(&self, notice: &Notice) -> bool {
-        let camera = self.cameras.as_ref().is_none_or(|of| notice.camera().is_some_and(|c| of.contains(c)));
-        let kind = self.kinds.as_ref().is_none_or(|of| of.iter().any(|kind| kind == notice.event_kind()));
-        camera && kind && self.severities.as_ref().is_none_or(|of| of.contains(&notice.severity()))
+        let camera = self.takes_camera(notice.camera());
+        camera && self.takes_kind(notice.event_kind()) && self.takes_severity(notice.severity())
+    }
+
+    /// Whether it gets events of this camera; none: of the node.
+    pub fn takes_camera(&self, camera: Option<&CameraId>) -> bool {
+        self.cameras.as_ref().is_none_or(|of| camera.is_some_and(|camera| of.contains(camera)))
+    }
+
+    /// Whether it gets events of this kind.
+    pub fn takes_kind(&self, kind: &str) -> bool {
+        self.kinds.as_ref().is_none_or(|of| of.iter().any(|taken| taken == kind))
+    }
+
+    /// Whether it gets events so urgent.
+    pub fn takes_severity(&self, severity: Severity) -> bool {
+        self.severities.as_ref().is_none_or(|of| of.contains(&severity))
     }
 }
 
@@ -223,6 +239,34 @@ pub struct RuleInventory {
     pub lasting: bool,
     /// Whether its state carries a number.
     pub counts: bool,
+    /// The unit of that number, such as `persons`.
+    pub unit: Option<String>,
+    /// Kinds that it was of under earlier configurations: what only these told is to be forgotten.
+    pub former_kinds: Vec<String>,
+}
+
+/// Where a camera sees what, in one analysed frame. Told only where somebody asked for it, to those who are there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneUpdate {
+    /// Which camera.
+    pub camera: CameraId,
+    /// When the frame was captured, UTC.
+    pub at: jiff::Timestamp,
+    /// Confirmed objects that were detected in it.
+    pub objects: Vec<SceneObject>,
+}
+
+/// An object of a scene.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneObject {
+    /// The same in every frame.
+    pub track: TrackId,
+    /// What it is.
+    pub class: Class,
+    /// 0..1.
+    pub score: f32,
+    /// Where it is, 0..1 of the picture.
+    pub bbox: BBox,
 }
 
 /// What is true at the moment, as opposed to what happened.
@@ -238,6 +282,8 @@ pub enum Update {
     State(StateUpdate),
     /// The counters; never retained.
     Stats(Stats),
+    /// Of one frame; never retained, never acknowledged.
+    Scene(SceneUpdate),
 }
 
 /// What a dialect makes of a message that came on one of its subscriptions.

@@ -82,6 +82,8 @@ fn say_what_there_is(latest: &Latest, since: jiff::Timestamp) {
         line: Some(name("kerb")),
         lasting: false,
         counts: false,
+        unit: None,
+        former_kinds: Vec::new(),
     };
     latest.put(&NodeStatus {
         state: "online",

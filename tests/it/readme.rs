@@ -24,6 +24,12 @@ fn table(schema: &Value) -> String {
         ("inference.tensorrt", of("/$defs/TensorRt")),
         ("outbox", of("/$defs/Outbox")),
         ("broker.NAME", of("/$defs/Broker")),
+        ("broker.NAME.filter", of("/$defs/Filter")),
+        ("broker.NAME.homeassistant", of("/$defs/HomeAssistant")),
+        ("broker.NAME.sparkplug", of("/$defs/Sparkplug")),
+        ("broker.NAME.frigate", of("/$defs/Frigate")),
+        ("broker.NAME.onvif", of("/$defs/Onvif")),
+        ("broker.NAME.custom", of("/$defs/Custom")),
         ("webhook.NAME", of("/$defs/Webhook")),
         ("camera.NAME", of("/$defs/Camera")),
     ];
@@ -63,7 +69,9 @@ fn described(value: &Value) -> (String, String) {
         None => (text, String::new()),
     };
     let default = match value.get("default") {
-        Some(Value::String(text)) => format!("`\"{text}\"`"),
+        // Empty: what that means is told.
+        Some(Value::String(text)) if !text.is_empty() || told.is_empty() => format!("`\"{text}\"`"),
+        Some(Value::String(_)) => told,
         Some(Value::Number(n)) if n.is_f64() => {
             format!("`{}`", (n.as_f64().unwrap_or_default() * 1e4).round() / 1e4)
         }

@@ -36,6 +36,8 @@ fn rig(host: Option<&str>) -> Rig {
         line: Some(name("kerb")),
         lasting: false,
         counts: true,
+        unit: None,
+        former_kinds: Vec::new(),
     };
     rig.latest.put(&CameraInventory { camera: name("gate"), rules: vec![rule], gone: vec![] });
     camera(&rig, "live");

@@ -12,7 +12,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, Sender, unbounded};
 use vedette_analysis::{Lost, Observation, Outcome, RuleState, Scene};
 use vedette_core::{
-    Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Mono, Name, Pts, Role, View, Want,
+    Answer, AnswerValue, ClockSource, EndedBy, Frame, IncidentIds, Moment, Mono, Name, Pts, Role, Track,
+    View, Want,
 };
 use vedette_ingest::{Packet, TimeLine};
 
@@ -22,7 +23,7 @@ use crate::counters::CameraCounters;
 use crate::infer::{Job, Lane, Purpose, Reply, Submitted};
 use crate::pacer::Pacer;
 use crate::random::system_seed;
-use crate::wire::StateUpdate;
+use crate::wire::{SceneObject, SceneUpdate, StateUpdate};
 
 pub(super) struct Analyst {
     config: Arc<config::Camera>,
@@ -44,6 +45,8 @@ pub(super) struct Analyst {
     replies: Inbox<Reply>,
     /// When each rule's state became what it is.
     changed: BTreeMap<Name, jiff::Timestamp>,
+    /// When the scene was last told to brokers that want it.
+    scene_told: Option<Mono>,
 }
 
 impl Analyst {
@@ -69,6 +72,7 @@ impl Analyst {
             reply_to,
             replies,
             changed: BTreeMap::new(),
+            scene_told: None,
         };
         // Also while no packet comes: what a crash left behind at the broker is not true any more.
         analyst.tick();
@@ -151,6 +155,7 @@ impl Analyst {
                     },
                 );
                 self.note_step(&frame, took);
+                self.tell_scene(frame.moment());
                 self.ask(&outcome, &frame);
                 self.deliver(outcome);
             }
@@ -249,6 +254,25 @@ impl Analyst {
             }
         }
         self.tell_states();
+    }
+
+    /// Where everything is, for brokers that asked for it.
+    fn tell_scene(&mut self, moment: Moment) {
+        let Some(every) = self.deps.latest.scenes_every() else { return };
+        let now = self.deps.clock.now();
+        if self.scene_told.is_some_and(|told| now.since(told) < every) {
+            return;
+        }
+        self.scene_told = Some(now);
+        let seen = self.scene.tracks().iter().filter(|track| track.confirmed && track.observed);
+        let object = |track: &Track| SceneObject {
+            track: track.id,
+            class: track.class.clone(),
+            score: track.score,
+            bbox: track.bbox,
+        };
+        let objects = seen.map(object).collect();
+        self.deps.latest.send_scene(SceneUpdate { camera: self.config.id.clone(), at: moment.wall, objects });
     }
 
     /// The rules' retained topics, also of rules to which nothing has happened: whether they are armed is news too.

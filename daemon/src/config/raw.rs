@@ -198,6 +198,8 @@ pub(super) struct RawBroker {
     pub(super) replay: Replay,
     /// How long an event is of use to a subscriber that is away (MQTT 5's message expiry). Default: for ever.
     pub(super) expiry: Option<Span>,
+    /// The same for single kinds of events, such as `{ line_crossing = "10m" }`.
+    pub(super) expiry_by_kind: BTreeMap<String, Span>,
     /// What its clients may ask for on `command/<verb>`, such as `["arm", "status"]`. Default: nothing.
     pub(super) commands: Vec<String>,
     /// Which events it gets: `[broker.NAME.filter]`.
@@ -208,6 +210,8 @@ pub(super) struct RawBroker {
     pub(super) sparkplug: RawSparkplug,
     /// Frigate's schema: `[broker.NAME.frigate]`.
     pub(super) frigate: RawFrigate,
+    /// ONVIF: `[broker.NAME.onvif]`.
+    pub(super) onvif: RawOnvif,
     /// Messages of your own: `[broker.NAME.custom]`.
     pub(super) custom: RawCustom,
 }
@@ -290,6 +294,23 @@ impl Default for RawFrigate {
     }
 }
 
+/// ONVIF.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "Onvif")]
+pub(super) struct RawOnvif {
+    /// Whether to tell beside events where every object is (`onvif-mj`), at QoS 0 and kept by nobody.
+    pub(super) metadata: bool,
+    /// The time between two such messages of a camera, 100ms to 1h; brokers that want it less often get it as often.
+    pub(super) metadata_every: Span,
+}
+
+impl Default for RawOnvif {
+    fn default() -> Self {
+        Self { metadata: false, metadata_every: Span::secs(1) }
+    }
+}
+
 /// Messages of your own.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -322,11 +343,13 @@ impl Default for RawBroker {
             replay_per_second: 200,
             replay: Replay::InOrder,
             expiry: None,
+            expiry_by_kind: BTreeMap::new(),
             commands: Vec::new(),
             filter: RawFilter::default(),
             homeassistant: RawHomeAssistant::default(),
             sparkplug: RawSparkplug::default(),
             frigate: RawFrigate::default(),
+            onvif: RawOnvif::default(),
             custom: RawCustom::default(),
         }
     }

@@ -151,7 +151,8 @@ fn serve(mut site: Site, asked: &Receiver<Asked>) {
 
 /// The retained topics of the dialect `vedette`, by topic below the node's.
 fn status(latest: &Latest, at: &Place) -> Value {
-    let told = latest.values().into_iter().filter(|update| !matches!(update, Update::Stats(_)));
+    let told =
+        latest.values().into_iter().filter(|update| !matches!(update, Update::Stats(_) | Update::Scene(_)));
     let messages = told.flat_map(|update| Vedette.update(at, &update));
     let entry = |m: crate::wire::Message| Some((m.topic, serde_json::from_slice(&m.payload).ok()?));
     Value::Object(messages.filter_map(entry).collect::<Map<_, _>>())

@@ -27,6 +27,22 @@ struct Remembered {
     severity: Severity,
     lasting: bool,
     counts: bool,
+    #[serde(default)]
+    unit: Option<String>,
+    /// Kinds that it was of before.
+    #[serde(default)]
+    former_kinds: Vec<String>,
+}
+
+impl Remembered {
+    /// The rule as it is now, which was `before`.
+    fn after(mut self, before: &Self) -> Self {
+        let kinds = before.former_kinds.iter().chain([&before.kind]).filter(|kind| **kind != self.kind);
+        self.former_kinds = kinds.cloned().collect();
+        self.former_kinds.sort();
+        self.former_kinds.dedup();
+        self
+    }
 }
 
 type Rules = BTreeMap<Name, Remembered>;
@@ -48,7 +64,10 @@ pub(super) fn publish(
     let mut next = known.clone();
     for (id, camera) in &config.cameras {
         let rules = next.entry(id.clone()).or_default();
-        rules.extend(remembered(camera));
+        for (rule, what) in remembered(camera) {
+            let what = rules.get(&rule).map_or(what.clone(), |before| what.after(before));
+            rules.insert(rule, what);
+        }
         let told = inventory(id, camera, rules);
         told.gone.iter().for_each(|rule| clear_state(latest, id, rule, now));
         latest.put(&told);
@@ -96,6 +115,8 @@ fn remembered(camera: &Camera) -> Rules {
             severity: setup.common.severity.unwrap_or_else(|| setup.config.default_severity()),
             lasting: setup.config.lasts(),
             counts: setup.config.counts(),
+            unit: setup.config.unit().map(str::to_owned),
+            former_kinds: Vec::new(),
         };
         (name.clone(), what)
     };
@@ -103,13 +124,9 @@ fn remembered(camera: &Camera) -> Rules {
 }
 
 fn inventory(id: &CameraId, camera: &Camera, known: &Rules) -> CameraInventory {
-    let rules = remembered(camera).into_iter().map(|(rule, what)| {
-        let setup = camera.rules.get(&rule);
-        RuleInventory {
-            zone: setup.and_then(|s| s.config.zone().cloned()),
-            line: setup.and_then(|s| s.config.line().cloned()),
-            ..forgotten(&rule, &what)
-        }
+    let rules = camera.rules.iter().filter_map(|(rule, setup)| {
+        let (zone, line) = (setup.config.zone().cloned(), setup.config.line().cloned());
+        Some(RuleInventory { zone, line, ..forgotten(rule, known.get(rule)?) })
     });
     let gone = known.iter().filter(|(rule, _)| !camera.rules.contains_key(*rule));
     CameraInventory {
@@ -121,8 +138,9 @@ fn inventory(id: &CameraId, camera: &Camera, known: &Rules) -> CameraInventory {
 
 /// A rule without the places that its camera has no more.
 fn forgotten(rule: &Name, what: &Remembered) -> RuleInventory {
-    let Remembered { kind, severity, lasting, counts } = what.clone();
-    RuleInventory { rule: rule.clone(), kind, severity, zone: None, line: None, lasting, counts }
+    let Remembered { kind, severity, lasting, counts, unit, former_kinds } = what.clone();
+    let (rule, zone, line) = (rule.clone(), None, None);
+    RuleInventory { rule, kind, severity, zone, line, lasting, counts, unit, former_kinds }
 }
 
 #[cfg(test)]
@@ -166,5 +184,22 @@ mod tests {
         assert_eq!(cleared(&["day"]), night);
         assert_eq!(cleared(&["day"]), night, "also at the next start");
         assert_eq!(cleared(&["day", "night"]), (vec![], vec![]), "it came back");
+    }
+
+    #[test]
+    fn a_rule_remembers_the_kinds_that_it_was_of() {
+        let of = |kind: &str, former: &[&str]| Remembered {
+            kind: kind.to_owned(),
+            severity: Severity::Alarm,
+            lasting: true,
+            counts: false,
+            unit: None,
+            former_kinds: former.iter().map(|kind| (*kind).to_owned()).collect(),
+        };
+        assert_eq!(of("fall", &[]).after(&of("fall", &[])), of("fall", &[]));
+        let changed = of("fall", &[]).after(&of("loitering", &["intrusion"]));
+        assert_eq!(changed, of("fall", &["intrusion", "loitering"]));
+        assert_eq!(of("fall", &[]).after(&changed), changed, "also at the next start");
+        assert_eq!(of("intrusion", &[]).after(&changed), of("intrusion", &["fall", "loitering"]));
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::{Class, Name};
 use vedette_models::{DetectorOptions, Provider, Served, TensorRtOptions};
@@ -17,8 +18,11 @@ use crate::outbox::Limits;
 use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedConfig;
 use crate::sinks::webhook::Hook;
+use crate::sinks::mqtt::Expiry;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
-use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
+use crate::wire::{
+    self, CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp,
+};
 
 /// In the place of the embedded broker's address where that says nothing.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -139,7 +143,10 @@ fn mqtt_configs(broker: &config::Broker, embedded: Option<SocketAddr>) -> Result
         acknowledged: broker.acknowledged,
         replay_per_second: broker.replay_per_second,
         replay: broker.replay,
-        event_expiry: broker.expiry.map(|span| span.0),
+        expiry: Expiry {
+            every: broker.expiry.map(|span| span.0),
+            by_kind: broker.expiry_by_kind.iter().map(|(kind, span)| (kind.clone(), span.0)).collect(),
+        },
         // One connection of a broker listens: two would obey twice.
         commands: if id == broker.id { broker.commands.clone() } else { Vec::new() },
         interest: broker.filter.clone(),
@@ -171,6 +178,13 @@ pub(super) fn sink_names(config: &Config) -> Vec<Name> {
 fn interests(config: &Config) -> BTreeMap<Name, Interest> {
     let all = sink_configs(config, Some(ANYWHERE)).into_iter().flatten();
     all.map(|sink| (sink.id().clone(), sink.interest())).collect()
+}
+
+/// How often some broker wants the scene of each camera.
+pub(super) fn scenes_every(config: &Config) -> Option<Duration> {
+    let wants =
+        |b: &&config::Broker| b.settings.onvif.metadata && b.dialects.iter().any(|d| d == wire::onvif::NAME);
+    config.brokers.values().filter(wants).map(|broker| broker.settings.onvif.metadata_every.0).min()
 }
 
 /// Every dialect that some sink takes, each key once: what events are frozen in.

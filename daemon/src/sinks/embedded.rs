@@ -140,7 +140,7 @@ impl EmbeddedBroker {
     }
 
     /// What it was started with.
-    pub fn config(&self) -> &EmbeddedConfig {
+    pub fn wanted(&self) -> &EmbeddedConfig {
         &self.wanted
     }
 

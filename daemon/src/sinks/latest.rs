@@ -4,12 +4,14 @@
 //! Owns: the values and their versions. Does not know: topics, bytes, brokers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use vedette_core::{CameraId, Name};
 
-use crate::wire::{CameraInventory, CameraStatus, NodeStatus, StateUpdate, Stats, Update};
+use crate::wire::{CameraInventory, CameraStatus, NodeStatus, SceneUpdate, StateUpdate, Stats, Update};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
@@ -18,6 +20,7 @@ enum Key {
     Camera(CameraId),
     State(CameraId, Name),
     Stats,
+    Scene(CameraId),
 }
 
 impl Key {
@@ -28,12 +31,15 @@ impl Key {
             Update::Camera(c) => Self::Camera(c.camera.clone()),
             Update::State(s) => Self::State(s.camera.clone(), s.rule.clone()),
             Update::Stats(_) => Self::Stats,
+            Update::Scene(s) => Self::Scene(s.camera.clone()),
         }
     }
 
     fn camera(&self) -> Option<&CameraId> {
         match self {
-            Self::Inventory(camera) | Self::Camera(camera) | Self::State(camera, _) => Some(camera),
+            Self::Inventory(camera) | Self::Camera(camera) | Self::State(camera, _) | Self::Scene(camera) => {
+                Some(camera)
+            }
             Self::Node | Self::Stats => None,
         }
     }
@@ -54,11 +60,13 @@ pub(super) struct Entry {
 pub struct Latest {
     entries: Mutex<BTreeMap<Key, Entry>>,
     version: watch::Sender<u64>,
+    /// Milliseconds between two scenes of a camera; 0: nobody asked for any.
+    scenes_every: AtomicU64,
 }
 
 impl Default for Latest {
     fn default() -> Self {
-        Self { entries: Mutex::default(), version: watch::Sender::new(0) }
+        Self { entries: Mutex::default(), version: watch::Sender::new(0), scenes_every: AtomicU64::new(0) }
     }
 }
 
@@ -72,6 +80,23 @@ impl Latest {
     /// Tells the counters to those brokers that are connected; nobody keeps them.
     pub fn send(&self, stats: &Stats) {
         self.set(Update::Stats(stats.clone()), false);
+    }
+
+    /// Tells a scene to those brokers that are connected; nobody keeps it.
+    pub fn send_scene(&self, scene: SceneUpdate) {
+        self.set(Update::Scene(scene), false);
+    }
+
+    /// How often some broker wants the scene of each camera; none: nobody wants any.
+    pub fn want_scenes(&self, every: Option<Duration>) {
+        let millis = |every: Duration| u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.scenes_every.store(every.map_or(0, millis), Relaxed);
+    }
+
+    /// What [`Latest::want_scenes`] was told last.
+    pub fn scenes_every(&self) -> Option<Duration> {
+        let millis = self.scenes_every.load(Relaxed);
+        (millis > 0).then(|| Duration::from_millis(millis))
     }
 
     /// A camera or one of its rules is gone: brokers forget every value of `camera` that `keep` says no to (given

@@ -4,6 +4,8 @@
 //! `sparkplug`).
 
 mod conversation;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod link;
 mod pace;
 mod plain;
@@ -12,6 +14,7 @@ mod session;
 mod sparkplug;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -150,12 +153,28 @@ pub struct MqttConfig {
     pub replay_per_second: u32,
     /// In which order what waits is sent. Default: as it was produced.
     pub replay: Replay,
-    /// How long events are of use (MQTT 5's message expiry). Default: for ever.
-    pub event_expiry: Option<Duration>,
+    /// How long events are of use. Default: for ever.
+    pub expiry: Expiry,
     /// Verbs that the broker's clients may ask for. Default: none.
     pub commands: Vec<String>,
     /// Which events it gets. Default: all.
     pub interest: Interest,
+}
+
+/// How long events are of use to a subscriber that is away: MQTT 5's message expiry.
+#[derive(Clone, Debug, Default)]
+pub struct Expiry {
+    /// Of every kind; none: for ever.
+    pub every: Option<Duration>,
+    /// Of single kinds.
+    pub by_kind: BTreeMap<String, Duration>,
+}
+
+impl Expiry {
+    /// Of events of this kind.
+    fn of(&self, kind: &str) -> Option<Duration> {
+        self.by_kind.get(kind).copied().or(self.every)
+    }
 }
 
 impl MqttConfig {
@@ -177,7 +196,7 @@ impl MqttConfig {
             acknowledged: true,
             replay_per_second: 200,
             replay: Replay::default(),
-            event_expiry: None,
+            expiry: Expiry::default(),
             commands: Vec::new(),
             interest: Interest::default(),
         }

@@ -6,6 +6,8 @@
 //! same bytes; receivers know it again by the headers `Vedette-Node`, `Vedette-Epoch` and `Vedette-Seq`. The
 //! environment's proxies are not used, redirects not followed: events go where the configuration says or nowhere.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod post;
 mod worker;
 

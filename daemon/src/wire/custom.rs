@@ -24,7 +24,7 @@ pub const NAME: &str = "custom";
 pub const ABOUT: &str = "topic and payload of events from your own templates";
 
 /// What one template may cost: an instruction, or 64 bytes. A payload is at most 1.25 MiB by it.
-const FUEL: u64 = 20_000;
+pub(crate) const FUEL: u64 = 20_000;
 
 /// Macros that call each other, at most so deep.
 const DEPTH: usize = 64;
@@ -171,7 +171,7 @@ impl Custom {
 }
 
 /// Why MQTT knows no such topic.
-fn fault_of_topic(topic: &str) -> Option<&'static str> {
+pub(crate) fn fault_of_topic(topic: &str) -> Option<&'static str> {
     match topic {
         "" => Some("gives an empty topic"),
         _ if topic.contains(['+', '#', '\0']) => Some("gives a topic with +, # or NUL"),

@@ -100,7 +100,9 @@ impl Dialect for Frigate {
             Update::State(state) if state.rule.as_str() != MOTION => {
                 (format!("{}/{}", state.camera, state.rule), count(state.active, state.value).to_string())
             }
-            Update::State(_) | Update::Inventory(_) | Update::Stats(_) => return Vec::new(),
+            Update::State(_) | Update::Inventory(_) | Update::Stats(_) | Update::Scene(_) => {
+                return Vec::new();
+            }
         };
         vec![Message::retained(topic, text.into_bytes())]
     }

@@ -29,7 +29,8 @@ use vedette_core::{CameraId, Event, Name, Phase};
 use super::settings::check_prefix;
 use super::vedette::{self, Vedette};
 use super::{
-    CameraInventory, Dialect, Message, NodeStatus, Place, Reaction, RuleInventory, Settings, Stamp, Update,
+    CameraInventory, Dialect, Interest, Message, NodeStatus, Place, Reaction, RuleInventory, Settings, Stamp,
+    Update,
 };
 
 /// As in `dialects = […]`.
@@ -46,6 +47,8 @@ pub struct HomeAssistant {
     discovery: String,
     /// Whether rules may be armed over this broker.
     arms: bool,
+    /// Which events the broker gets: nothing else is announced.
+    interest: Interest,
 }
 
 /// Takes `[broker.NAME.homeassistant]`.
@@ -53,7 +56,7 @@ pub fn build(settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
     let discovery = settings.homeassistant.discovery.clone();
     check_prefix("discovery", &discovery)?;
     let arms = settings.commands.iter().any(|verb| verb == ARM);
-    Ok(Arc::new(HomeAssistant { discovery, arms }))
+    Ok(Arc::new(HomeAssistant { discovery, arms, interest: settings.filter.clone() }))
 }
 
 impl Dialect for HomeAssistant {
@@ -74,13 +77,19 @@ impl Dialect for HomeAssistant {
     }
 
     fn update(&self, at: &Place, update: &Update) -> Vec<Message> {
-        let announcer = Announcer::new(at, self.arms);
+        let announcer = Announcer::new(at, self.arms, &self.interest);
         match update {
+            Update::Inventory(inventory) if !self.interest.takes_camera(Some(&inventory.camera)) => {
+                // It may have been announced under another filter.
+                announcer.node_and(self.cleared(at, update))
+            }
             // The appliance first: Home Assistant wants to know a device before those that hang on it.
-            Update::Inventory(inventory) => vec![announcer.node(), announcer.camera(inventory)],
+            Update::Inventory(inventory) => announcer.node_and(vec![announcer.camera(inventory)]),
             // Without a camera nobody else announces it.
             Update::Node(status) if status.cameras == 0 => vec![announcer.node()],
-            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) => Vec::new(),
+            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) | Update::Scene(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -88,10 +97,12 @@ impl Dialect for HomeAssistant {
     fn cleared(&self, at: &Place, update: &Update) -> Vec<Message> {
         match update {
             Update::Inventory(gone) => {
-                let device = Announcer::new(at, self.arms).camera_device(&gone.camera);
+                let device = Announcer::new(at, self.arms, &self.interest).camera_device(&gone.camera);
                 vec![Message::retained(config_topic(&device), Vec::new())]
             }
-            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) => Vec::new(),
+            Update::Node(_) | Update::Camera(_) | Update::State(_) | Update::Stats(_) | Update::Scene(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -119,11 +130,27 @@ struct Announcer<'a> {
     /// Where the topics of the dialect `vedette` begin.
     root: String,
     arms: bool,
+    interest: &'a Interest,
 }
 
 impl<'a> Announcer<'a> {
-    fn new(at: &'a Place, arms: bool) -> Self {
-        Self { node: &at.node, root: Vedette.root(at), arms }
+    fn new(at: &'a Place, arms: bool, interest: &'a Interest) -> Self {
+        Self { node: &at.node, root: Vedette.root(at), arms, interest }
+    }
+
+    fn node_and(&self, others: Vec<Message>) -> Vec<Message> {
+        std::iter::once(self.node()).chain(others).collect()
+    }
+
+    /// The appliance's own events, and test alarms, where the broker gets them.
+    fn health(&self, camera: Option<&CameraId>, availability: &Value, components: &mut Components<'_>) {
+        let passes = ["health", "test"].iter().any(|kind| self.interest.takes_kind(kind));
+        if passes && self.interest.takes_camera(camera) {
+            let below = camera.map_or("event".to_owned(), |camera| format!("{camera}/event"));
+            components.add("health", health(&self.topic(&below), availability));
+        } else {
+            components.remove("health", "event");
+        }
     }
 
     fn node_device(&self) -> String {
@@ -179,7 +206,7 @@ impl<'a> Announcer<'a> {
                 "availability": up,
             })),
         );
-        components.add("health", health(&self.topic("event"), &up));
+        self.health(None, &up, &mut components);
         let about = json!({
             "identifiers": [device],
             "name": format!("Vedette {}", self.node),
@@ -210,11 +237,15 @@ impl<'a> Announcer<'a> {
                 "availability": node_up,
             })),
         );
-        components.add("health", health(&self.topic(&format!("{camera}/event")), &node_up));
-        for rule in rules {
+        self.health(Some(camera), &node_up, &mut components);
+        let passes = |rule: &&RuleInventory| {
+            self.interest.takes_kind(&rule.kind) && self.interest.takes_severity(rule.severity)
+        };
+        let (told, kept): (Vec<_>, Vec<_>) = rules.iter().partition(passes);
+        for rule in told {
             self.rule(camera, rule, &node_up, &mut components);
         }
-        for rule in gone {
+        for rule in kept.into_iter().chain(gone) {
             components.remove(&format!("{}_active", rule.rule), "binary_sensor");
             components.remove(&format!("{}_value", rule.rule), "sensor");
             components.remove(&format!("{}_event", rule.rule), "event");
@@ -240,7 +271,7 @@ impl<'a> Announcer<'a> {
         node_up: &Value,
         components: &mut Components<'_>,
     ) {
-        let RuleInventory { rule: name, lasting, counts, .. } = rule;
+        let RuleInventory { rule: name, lasting, counts, unit, .. } = rule;
         let state = self.topic(&format!("{camera}/state/{name}"));
         let active = format!("{name}_active");
         if *lasting {
@@ -260,17 +291,16 @@ impl<'a> Announcer<'a> {
         }
         let value = format!("{name}_value");
         if *counts {
-            components.add(
-                &value,
-                entity(json!({
-                    "platform": "sensor",
-                    "name": format!("{name} count"),
-                    "state_class": "measurement",
-                    "state_topic": state,
-                    "value_template": said("value_json.value"),
-                    "json_attributes_topic": state,
-                })),
-            );
+            let mut sensor = entity(json!({
+                "platform": "sensor",
+                "name": format!("{name} count"),
+                "state_class": "measurement",
+                "state_topic": state,
+                "value_template": said("value_json.value"),
+                "json_attributes_topic": state,
+            }));
+            sensor.extend(unit.iter().map(|unit| ("unit_of_measurement".to_owned(), json!(unit))));
+            components.add(&value, sensor);
         } else {
             components.remove(&value, "sensor");
         }

@@ -10,18 +10,21 @@
 //! - What *happened* is not retained and comes from events, through the outbox: every one arrives, also after an outage.
 //!   Momentary ones have their standard topic, else `RuleEngine/vedette:<Kind>`. Incidents that last are told, begin
 //!   and end, with object and id, on `RuleEngine/vedette:Incident`; their property's topic never carries them.
+//! - Where every object *is*, frame by frame, is metadata (`onvif-mj`): only where it is asked for.
 //!
 //! A camera's status comes again when only its rate has changed: its property is then the same bytes.
 
+mod metadata;
 mod notification;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vedette_core::{CameraId, Direction, Event, Name, ObjectSummary, Phase};
 
 use self::notification::{Datum, Notification};
-use super::{CameraInventory, CameraStatus, Dialect, Message, NodeStatus, Place, Settings, Stamp};
-use super::{StateUpdate, Update};
+use super::{CameraInventory, CameraStatus, Dialect, Message, NodeStatus, Place, RuleInventory, Settings};
+use super::{Interest, Stamp, StateUpdate, Update};
 
 /// As in `dialects = […]`.
 pub const NAME: &str = "onvif";
@@ -30,6 +33,9 @@ pub const ABOUT: &str = "events as ONVIF cameras publish them over MQTT (onvif-e
 
 /// The token of the one analytics configuration that a camera has.
 const ANALYTICS: &str = "vedette";
+
+/// Bounds of `metadata_every`.
+const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// Incidents that last, from begin to end.
 const INCIDENT: &str = "RuleEngine/vedette:Incident";
@@ -132,15 +138,23 @@ fn source(topic: &str, camera: Option<&CameraId>, rule: &Name) -> Vec<(&'static 
 }
 
 /// The dialect.
-#[derive(Debug)]
-struct Onvif;
+#[derive(Debug, Default)]
+struct Onvif {
+    /// Whether metadata is told, and of which cameras.
+    metadata: bool,
+    interest: Interest,
+}
 
-/// The same for every broker.
+/// Takes `[broker.NAME.onvif]`. Events are the same for every broker.
 ///
 /// # Errors
-/// None.
-pub fn build(_settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
-    Ok(Arc::new(Onvif))
+/// Metadata too often or too seldom.
+pub fn build(settings: &Settings) -> Result<Arc<dyn Dialect>, String> {
+    let every = settings.onvif.metadata_every;
+    if !EVERY.contains(&every.0) {
+        return Err(format!("`metadata_every`: {every} is not within 100ms to 1h"));
+    }
+    Ok(Arc::new(Onvif { metadata: settings.onvif.metadata, interest: settings.filter.clone() }))
 }
 
 impl Dialect for Onvif {
@@ -157,7 +171,10 @@ impl Dialect for Onvif {
             Update::State(state) => rule_state(state).into_iter().collect(),
             Update::Camera(status) => signal_loss(status).into_iter().collect(),
             Update::Inventory(inventory) => deleted(inventory),
-            Update::Node(_) | Update::Stats(_) => Vec::new(),
+            Update::Scene(scene) if self.metadata && self.interest.takes_camera(Some(&scene.camera)) => {
+                vec![metadata::message(scene)]
+            }
+            Update::Node(_) | Update::Stats(_) | Update::Scene(_) => Vec::new(),
         }
     }
 
@@ -258,19 +275,30 @@ fn signal_loss(status: &CameraStatus) -> Option<Message> {
     Some(Notification { at: status.since, data, ..video_source(&status.camera) }.property())
 }
 
-/// Deletes the properties of rules that are gone, also those that an earlier run told.
+/// Deletes the properties of rules that are gone or were of another kind, also those that an earlier run told; not one
+/// that a rule still tells.
 fn deleted(inventory: &CameraInventory) -> Vec<Message> {
-    let topic = |kind: &str| match standard(kind) {
-        None => Some(own_topic(kind)),
-        Some(row) => row.property.map(|property| property.topic().to_owned()),
+    let of_rules = |rules: &[RuleInventory]| -> Vec<Message> {
+        rules.iter().filter_map(|rule| absent(&inventory.camera, rule, &rule.kind)).collect()
     };
-    let gone = inventory.gone.iter().filter_map(|rule| {
-        let topic = topic(&rule.kind)?;
-        let source = source(&topic, Some(&inventory.camera), &rule.rule);
-        let at = jiff::Timestamp::UNIX_EPOCH;
-        Some(Notification { topic, source, at, data: Vec::new() }.deleted())
-    });
-    gone.collect()
+    let told = of_rules(&inventory.rules);
+    let former =
+        inventory.rules.iter().chain(&inventory.gone).flat_map(|rule| {
+            rule.former_kinds.iter().filter_map(|kind| absent(&inventory.camera, rule, kind))
+        });
+    let gone = of_rules(&inventory.gone).into_iter().chain(former);
+    gone.filter(|message| !told.contains(message)).collect()
+}
+
+/// Deletes the property of a rule of `kind`; none for kinds that have none.
+fn absent(camera: &CameraId, rule: &RuleInventory, kind: &str) -> Option<Message> {
+    let topic = match standard(kind) {
+        None => own_topic(kind),
+        Some(row) => row.property?.topic().to_owned(),
+    };
+    let source = source(&topic, Some(camera), &rule.rule);
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    Some(Notification { topic, source, at, data: Vec::new() }.deleted())
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! Owns: these settings and their defaults. Does not know: files, connections. Checked by each dialect's `build`.
 
-use vedette_core::Name;
+use vedette_core::{Name, Span};
+
+use super::Interest;
 
 /// Of one broker; every dialect takes its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,12 +13,16 @@ pub struct Settings {
     pub broker: Option<Name>,
     /// Verbs that the broker's clients may ask for.
     pub commands: Vec<String>,
+    /// Which events the broker gets.
+    pub filter: Interest,
     /// `[broker.NAME.homeassistant]`.
     pub homeassistant: HomeAssistantSettings,
     /// `[broker.NAME.sparkplug]`.
     pub sparkplug: SparkplugSettings,
     /// `[broker.NAME.frigate]`.
     pub frigate: FrigateSettings,
+    /// `[broker.NAME.onvif]`.
+    pub onvif: OnvifSettings,
     /// `[broker.NAME.custom]`.
     pub custom: CustomSettings,
 }
@@ -42,6 +48,15 @@ pub struct SparkplugSettings {
 pub struct FrigateSettings {
     /// First levels of its topics. Default `frigate`.
     pub prefix: String,
+}
+
+/// ONVIF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnvifSettings {
+    /// Whether metadata (`onvif-mj`) is told beside events. Default false.
+    pub metadata: bool,
+    /// The time between two metadata messages of a camera, at least. Default 1 s.
+    pub metadata_every: Span,
 }
 
 /// Templates (minijinja) of messages of one's own.
@@ -81,6 +96,12 @@ impl Default for SparkplugSettings {
 impl Default for FrigateSettings {
     fn default() -> Self {
         Self { prefix: "frigate".to_owned() }
+    }
+}
+
+impl Default for OnvifSettings {
+    fn default() -> Self {
+        Self { metadata: false, metadata_every: Span::secs(1) }
     }
 }
 

@@ -168,9 +168,10 @@ pub fn thaw(frozen: &[u8], historical: bool) -> Option<Vec<Metric>> {
     Some(metrics)
 }
 
-/// Metrics that became so at `time`.
+/// Metrics that became so at `time`, but for those whose time is known.
 pub fn at(metrics: Vec<Metric>, time: Timestamp) -> Vec<Metric> {
-    metrics.into_iter().map(|metric| metric.at(time)).collect()
+    let timed = |metric: Metric| if metric.timestamp.is_some() { metric } else { metric.at(time) };
+    metrics.into_iter().map(timed).collect()
 }
 
 impl Dialect for Sparkplug {

@@ -67,7 +67,7 @@ impl Dialect for Vedette {
             Update::Stats(stats) => {
                 Message { expiry: Some(STATS_EXPIRY), ..Message::passing("stats", json(stats)) }
             }
-            Update::Inventory(_) => return Vec::new(),
+            Update::Inventory(_) | Update::Scene(_) => return Vec::new(),
         };
         vec![message]
     }

@@ -50,6 +50,10 @@ pub trait RuleConfig: Debug + Send + Sync {
     fn counts(&self) -> bool {
         false
     }
+    /// The unit of that number, such as `persons`.
+    fn unit(&self) -> Option<&'static str> {
+        None
+    }
     /// Severity where the rule names none.
     fn default_severity(&self) -> Severity {
         Severity::Alarm

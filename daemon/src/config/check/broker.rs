@@ -14,7 +14,8 @@ use super::Check;
 use super::url::{self, CleanUrl};
 use crate::commands;
 use crate::wire::{
-    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Interest, Settings, SparkplugSettings,
+    self, CustomSettings, FrigateSettings, HomeAssistantSettings, Interest, OnvifSettings, Settings,
+    SparkplugSettings,
 };
 
 const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
@@ -47,11 +48,13 @@ pub(super) fn build(
         replay_per_second,
         replay,
         expiry,
+        expiry_by_kind,
         commands,
         filter,
         homeassistant,
         sparkplug,
         frigate,
+        onvif,
         custom,
     } = raw;
     let name = check.name(&["broker", id], Name::unreserved);
@@ -92,12 +95,15 @@ pub(super) fn build(
         check_embedded_login(check, id, listen, user.is_some(), password.is_some());
     }
     let name = name?;
+    let filter = check_filter(check, ["broker", id], filter);
     let settings = Settings {
         broker: Some(name.clone()),
         commands: commands.clone(),
+        filter: filter.clone(),
         homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
         sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
         frigate: FrigateSettings { prefix: frigate.prefix },
+        onvif: OnvifSettings { metadata: onvif.metadata, metadata_every: onvif.metadata_every },
         custom: CustomSettings {
             topic: custom.topic,
             payload: custom.payload,
@@ -105,8 +111,10 @@ pub(super) fn build(
         },
     };
     check_settings(check, id, &dialects, &settings);
-    let filter = check_filter(check, ["broker", id], filter);
     check_commands(check, id, &commands);
+    for kind in expiry_by_kind.keys() {
+        check_kind(check, &["broker", id, "expiry_by_kind", kind], kind);
+    }
     Some(Broker {
         id: name,
         url,
@@ -125,6 +133,7 @@ pub(super) fn build(
         replay_per_second,
         replay,
         expiry,
+        expiry_by_kind,
         commands,
         filter,
         settings,
@@ -169,13 +178,8 @@ fn check_commands(check: &mut Check<'_>, id: &str, verbs: &[String]) {
 /// Kinds and cameras that do not exist are found by their names' owners: here only what cannot be a name.
 pub(super) fn check_filter(check: &mut Check<'_>, [table, id]: [&str; 2], raw: RawFilter) -> Interest {
     let RawFilter { cameras, kinds, severities } = raw;
-    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health", "test"]).collect();
     for (index, kind) in kinds.iter().flatten().enumerate() {
-        if !known.contains(&kind.as_str()) {
-            let hint = hint(kind, known.iter().copied());
-            let place = [table, id, "filter", "kinds", &index.to_string()];
-            check.item_error(&place, format!("no kind `{kind}`{hint}"));
-        }
+        check_kind(check, &[table, id, "filter", "kinds", &index.to_string()], kind);
     }
     let cameras = cameras.map(|names| {
         let named = names.iter().enumerate().filter_map(|(index, name)| match Name::new(name) {
@@ -189,6 +193,15 @@ pub(super) fn check_filter(check: &mut Check<'_>, [table, id]: [&str; 2], raw: R
         named.collect()
     });
     Interest { cameras, kinds, severities }
+}
+
+/// Whether there are events of this kind.
+fn check_kind(check: &mut Check<'_>, place: &[&str], kind: &str) {
+    let known: Vec<_> = rules::ALL.iter().map(|kind| kind.name).chain(["health", "test"]).collect();
+    if !known.contains(&kind) {
+        let hint = hint(kind, known.iter().copied());
+        check.item_error(place, format!("no kind `{kind}`{hint}"));
+    }
 }
 
 /// Host and port behind a URL, so that `mqtt://h` and `mqtt://h:1883` are one.
@@ -308,7 +321,7 @@ fn check_embedded_login(
 ) {
     let remedy = format!("give both in `vedette.secrets`: [broker.{id}] user = …, password = …");
     match listen {
-        Some(at) if !at.ip().is_loopback() && !(user && password) => {
+        Some(at) if !(at.ip().is_loopback() || user && password) => {
             let message = format!(
                 "{at} is reached from other machines, so the embedded broker needs a user and a password: {remedy}"
             );

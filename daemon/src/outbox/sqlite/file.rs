@@ -165,6 +165,8 @@ fn open_once(path: &Path, pages: u32) -> Result<Opened, Unusable> {
     if verdict != "ok" {
         return Err(Unusable::Damaged(verdict.replace('\n', " ")));
     }
+    // Without room for so little there is none for an event: this one has to wait for the next start.
+    schema::adapt(&writer)?;
     match schema::index(&writer) {
         // Everything works without it, only slower.
         Err(error) if is_full(&error) => {}

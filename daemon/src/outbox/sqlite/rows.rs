@@ -33,12 +33,12 @@ pub(super) fn insert<'a>(
     event: &NewEvent<'_>,
     sinks: impl Iterator<Item = &'a Name>,
 ) -> rusqlite::Result<()> {
-    let Stored { seq, camera, severity, messages: _, captured: _ } = event.stored;
+    let Stored { seq, camera, severity, kind, messages: _, captured: _ } = event.stored;
     let (seq, severity) = (signed(*seq), *severity as i64);
     tx.prepare_cached(
-        "INSERT INTO event (seq, camera, severity, stored, messages) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO event (seq, camera, severity, kind, stored, messages) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![seq, camera.as_ref().map(Name::as_str), severity, event.at, event.packed])?;
+    .execute(params![seq, camera.as_ref().map(Name::as_str), severity, kind, event.at, event.packed])?;
     let mut delivery = tx.prepare_cached("INSERT INTO delivery (sink, seq, severity) VALUES (?1, ?2, ?3)")?;
     for sink in sinks {
         delivery.execute(params![sink.as_str(), seq, severity])?;
@@ -132,10 +132,10 @@ pub(super) fn end_incident(tx: &Connection, id: Uuid) -> rusqlite::Result<()> {
 
 /// What [`page`] asks, of all events and of a severity's.
 const PAGE: &str =
-    "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
+    "SELECT e.seq, e.camera, e.severity, e.messages, e.kind FROM delivery d CROSS JOIN event e ON e.seq = d.seq
      WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 ORDER BY d.seq LIMIT ?4";
 const PAGE_OF: &str =
-    "SELECT e.seq, e.camera, e.severity, e.messages FROM delivery d CROSS JOIN event e ON e.seq = d.seq
+    "SELECT e.seq, e.camera, e.severity, e.messages, e.kind FROM delivery d CROSS JOIN event e ON e.seq = d.seq
      WHERE d.sink = ?1 AND d.seq > ?2 AND d.seq <= ?3 AND d.severity = ?5 ORDER BY d.seq LIMIT ?4";
 
 /// The next at most `limit` events of `sink`, of one severity or of all, with numbers above `after` and up to `last`.
@@ -172,7 +172,8 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         log::error!(seq; "event {seq} is damaged in the event store and cannot be delivered");
         Vec::new()
     });
-    Ok(Stored { seq, camera, severity: severity.ok_or_else(damaged)?, messages, captured: None })
+    let (severity, kind) = (severity.ok_or_else(damaged)?, row.get(4)?);
+    Ok(Stored { seq, camera, severity, kind, messages, captured: None })
 }
 
 /// Whether `seq` waits for `sink`.
@@ -207,6 +208,7 @@ mod tests {
     fn plan(query: &str) -> String {
         let connection = Connection::open_in_memory().unwrap();
         schema::create(&connection).unwrap();
+        schema::adapt(&connection).unwrap();
         schema::index(&connection).unwrap();
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
         let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3)).map(Result::unwrap);

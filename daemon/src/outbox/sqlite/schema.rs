@@ -72,6 +72,14 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("INSERT INTO store (id, epoch, seq) VALUES (1, ?1, 0)", [epoch]).map(drop)
 }
 
+/// Gives a store of an earlier version of the program the columns that came later.
+pub(super) fn adapt(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.column_exists(None, "event", "kind")? {
+        return Ok(());
+    }
+    connection.execute_batch("ALTER TABLE event ADD COLUMN kind TEXT NOT NULL DEFAULT ''")
+}
+
 /// By severity: what a sink that takes alarms first reads, and what is given up first. Not one of the tables, so that a
 /// store of an earlier version of the program gets it too.
 pub(super) fn index(connection: &Connection) -> rusqlite::Result<()> {

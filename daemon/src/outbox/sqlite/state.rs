@@ -100,7 +100,12 @@ impl State {
         after: u64,
     ) -> rusqlite::Result<Option<Arc<Stored>>> {
         let Self { last, sinks, reader, .. } = self;
-        let Some(sink) = sinks.get_mut(name).filter(|s| s.attached && s.depth > 0) else { return Ok(None) };
+        let Some(sink) = sinks.get_mut(name).filter(|s| s.attached) else { return Ok(None) };
+        if sink.depth == 0 {
+            // What comes is kept in memory for who asked.
+            sink.windows.entry(of).or_insert_with(|| Window { from: *last, to: *last, ..Window::default() });
+            return Ok(None);
+        }
         let after = after.max(sink.floor);
         let window = sink.windows.entry(of).or_default();
         if after < window.from || after > window.to {

@@ -491,17 +491,21 @@ fn a_severity_is_read_in_order_whatever_waits_beside_it() {
 }
 
 #[test]
-fn a_store_without_the_index_gets_it() {
+fn a_store_of_an_earlier_version_gets_what_came_later() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = open(folder.path());
     let seq = append(&outbox, Severity::Fault);
     outbox.close();
     drop(outbox);
     let old = rusqlite::Connection::open(folder.path().join("outbox.db")).unwrap();
-    old.execute_batch("DROP INDEX delivery_by_severity").unwrap();
+    old.execute_batch("DROP INDEX delivery_by_severity; ALTER TABLE event DROP COLUMN kind").unwrap();
     drop(old);
     let outbox = open(folder.path());
     assert_eq!(numbers_of(&outbox, "b", Severity::Fault), [seq]);
+    let kind = |after| outbox.next(&name("b"), after).map(|stored| stored.kind.clone());
+    assert_eq!(kind(0).as_deref(), Some(""));
+    append(&outbox, Severity::Fault);
+    assert_eq!(kind(seq).as_deref(), Some("intrusion"));
     let there = "SELECT count(*) FROM sqlite_schema WHERE name = 'delivery_by_severity'";
     let store = rusqlite::Connection::open(folder.path().join("outbox.db")).unwrap();
     assert_eq!(store.query_row(there, [], |row| row.get::<_, i64>(0)).unwrap(), 1);

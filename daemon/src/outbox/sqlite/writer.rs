@@ -263,7 +263,9 @@ impl Writer {
             };
             let (camera, severity) = (notice.camera().cloned(), notice.severity());
             let captured = latency.and_then(|latency| now.0.checked_sub(latency)).map(Mono);
-            Arc::new(Stored { seq, camera, severity, messages: messages.map(frozen).collect(), captured })
+            let kind = notice.event_kind().to_owned();
+            let messages = messages.map(frozen).collect();
+            Arc::new(Stored { seq, camera, severity, kind, messages, captured })
         };
         (first, (first..).zip(group).map(freeze).collect())
     }

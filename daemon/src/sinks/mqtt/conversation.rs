@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vedette_core::{Clock, Mono, Name};
 
-use super::Status;
+use super::{Expiry, Status};
 use super::link::{Limits, Properties, Publish, Received, Refusal, Taken};
 use super::requests::Desk;
 use crate::config::MqttVersion;
@@ -92,7 +92,7 @@ pub(super) struct Context {
     pub(super) acknowledged: bool,
     pub(super) replay_per_second: u32,
     pub(super) replay: Replay,
-    pub(super) event_expiry: Option<Duration>,
+    pub(super) expiry: Expiry,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) latest: Arc<Latest>,
     pub(super) status: Arc<Status>,
@@ -130,18 +130,23 @@ impl Context {
             true => d.cleared(&self.place, update),
             false => d.update(&self.place, update),
         };
-        let all =
-            self.dialects.iter().flat_map(|d| messages(d).into_iter().map(move |m| self.publish(&**d, m)));
+        // The next frame comes soon.
+        let answered = self.acknowledged && !matches!(update, Update::Scene(_));
+        let publish = |d: &Arc<dyn Dialect>, message| Publish { answered, ..self.publish(&**d, message) };
+        let all = self
+            .dialects
+            .iter()
+            .flat_map(|d| messages(d).into_iter().map(move |message| publish(d, message)));
         all.collect()
     }
 
-    pub(super) fn event(&self, dialect: &dyn Dialect, frozen: &Frozen) -> Publish {
+    pub(super) fn event(&self, dialect: &dyn Dialect, kind: &str, frozen: &Frozen) -> Publish {
         Publish {
             topic: wire::topic(&dialect.root(&self.place), &frozen.topic),
             payload: frozen.payload.clone(),
             retained: false,
             answered: self.acknowledged,
-            properties: self.properties(dialect, self.event_expiry),
+            properties: self.properties(dialect, self.expiry.of(kind)),
         }
     }
 

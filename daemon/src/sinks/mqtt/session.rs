@@ -298,7 +298,7 @@ impl Session<'_> {
         }
         let message = |d: &Arc<dyn Dialect>| {
             let frozen = stored.messages.iter().find(|m| m.dialect == d.key())?;
-            Some(self.context.event(&**d, frozen))
+            Some(self.context.event(&**d, &stored.kind, frozen))
         };
         let publishes: Vec<_> = self.context.dialects.iter().filter_map(message).collect();
         if publishes.is_empty() {

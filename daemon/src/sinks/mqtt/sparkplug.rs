@@ -18,6 +18,7 @@
 
 mod bd_seq;
 mod host;
+mod last_events;
 mod picture;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use vedette_core::{CameraId, Clock, Mono, Name};
 
 use self::bd_seq::BdSeq;
 use self::host::{Change, Host};
+use self::last_events::LastEvents;
 use self::picture::{Picture, Step};
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{Limits, Publish, Received, Refusal, Taken};
@@ -55,12 +57,13 @@ pub(super) struct EdgeNode {
     bd_seq: BdSeq,
     /// Of the last CONNECT.
     number: u8,
+    last: LastEvents,
 }
 
 impl EdgeNode {
     /// `state` is the folder that keeps the number of the last CONNECT.
     pub(super) fn new(dialect: Sparkplug, sink: &Name, state: PathBuf) -> Self {
-        Self { dialect, bd_seq: BdSeq::new(state, sink), number: 0 }
+        Self { dialect, bd_seq: BdSeq::new(state, sink), number: 0, last: LastEvents::default() }
     }
 }
 
@@ -86,7 +89,7 @@ impl Speaker for EdgeNode {
         clock: &'a dyn Clock,
         limits: Limits,
     ) -> Box<dyn Conversation + 'a> {
-        Box::new(Session::new(context, clock, &self.dialect, self.number, limits))
+        Box::new(Session::new(context, clock, (&self.dialect, &self.last), self.number, limits))
     }
 }
 
@@ -119,6 +122,7 @@ struct Session<'a> {
     context: &'a Context,
     clock: &'a dyn Clock,
     dialect: &'a Sparkplug,
+    last: &'a LastEvents,
     /// Of this connection.
     bd_seq: u8,
     limits: Limits,
@@ -156,7 +160,7 @@ impl<'a> Session<'a> {
     fn new(
         context: &'a Context,
         clock: &'a dyn Clock,
-        dialect: &'a Sparkplug,
+        (dialect, last): (&'a Sparkplug, &'a LastEvents),
         bd_seq: u8,
         limits: Limits,
     ) -> Self {
@@ -164,6 +168,7 @@ impl<'a> Session<'a> {
             context,
             clock,
             dialect,
+            last,
             bd_seq,
             limits,
             subscriptions: dialect.subscriptions(&context.place).into(),
@@ -200,7 +205,7 @@ impl<'a> Session<'a> {
         &mut self,
         verb: Verb,
         camera: Option<&CameraId>,
-        metrics: Vec<Metric>,
+        mut metrics: Vec<Metric>,
         link: &mut dyn Link,
     ) -> Handed {
         if self.handed >= HANDED {
@@ -208,6 +213,7 @@ impl<'a> Session<'a> {
         }
         let seq = if verb == Verb::NodeBirth { 0 } else { self.seq };
         let timestamp = Some(spb::millis(self.clock.wall()));
+        metrics.sort_by_key(|metric| metric.timestamp);
         let payload = Payload { timestamp, metrics, seq: Some(u64::from(seq)) };
         let topic = Sparkplug::topic(verb, &self.context.place.node, camera);
         let what = publish(self.context, self.dialect, &topic, payload.encode_to_vec());
@@ -222,10 +228,9 @@ impl<'a> Session<'a> {
         Handed::Yes
     }
 
-    /// What a birth says of the last event: nothing is newer, so it stands first.
+    /// What a birth says of the last event that was told, with its own time.
     fn last_event(&self, camera: Option<&CameraId>) -> Vec<Metric> {
-        let none = || spb::at(spb::no_event(), self.clock.wall());
-        self.picture.event(camera).map_or_else(none, <[Metric]>::to_vec)
+        self.last.of(camera).unwrap_or_else(|| spb::at(spb::no_event(), self.clock.wall()))
     }
 
     /// False where it has to be tried again.
@@ -291,9 +296,8 @@ impl<'a> Session<'a> {
             Handed::Yes => {
                 self.unfenced.push(stored.seq);
                 self.pace.take(now);
-                if !historical {
-                    self.picture.happened(speaker, metrics);
-                }
+                // The last one, once it is told, however long it waited.
+                self.last.told(speaker, stored.seq, metrics);
             }
         }
         self.cursor.pass(stored);

@@ -80,7 +80,7 @@ impl Worker {
             acknowledged: config.acknowledged,
             replay_per_second: config.replay_per_second,
             replay: config.replay,
-            event_expiry: config.event_expiry,
+            expiry: config.expiry.clone(),
             outbox,
             latest,
             status,
@@ -119,7 +119,7 @@ impl Worker {
     async fn serve(&mut self) {
         let mut backoff = Backoff::default();
         loop {
-            let mut connected = None;
+            let (mut connected, acked) = (None, self.acked());
             let Err(error) = self.connection(&mut connected).await else { return };
             self.context.status.change(|s| {
                 s.connected = false;
@@ -129,7 +129,9 @@ impl Worker {
             if stopping && self.context.outbox.next(&self.context.id, 0).is_none() {
                 return;
             }
-            if connected.is_some_and(|since| self.clock.now().since(since) > GOOD) {
+            // A broker that flaps but takes events in between is served whenever it is there.
+            let good = |since| self.clock.now().since(since) > GOOD || self.acked() > acked;
+            if connected.is_some_and(good) {
                 backoff.reset();
             }
             if connected.is_none() && self.config.version.is_none() && error.may_be_version() {
@@ -146,6 +148,12 @@ impl Worker {
                 _ = self.stop.changed() => {}
             }
         }
+    }
+
+    fn acked(&self) -> u64 {
+        let mut acked = 0;
+        self.context.status.change(|status| acked = status.acked);
+        acked
     }
 
     /// Old brokers hang up on a CONNECT of MQTT 5, or refuse it in words of their own.

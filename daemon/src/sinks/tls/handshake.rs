@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error, PeerIncompatible};
+use vedette_core::{Clock as _, SystemClock};
 
 /// Names of a certificate that are shown; it may have hundreds.
 const NAMES: usize = 4;
@@ -56,7 +57,7 @@ impl Peer {
 
     /// Says what a TLS error means.
     pub(in crate::sinks) fn failure(&self, error: &Error) -> Failure {
-        self.explain(error, Timestamp::now(), crate::time_sync::is_synchronised())
+        self.explain(error, SystemClock::new().wall(), crate::time_sync::is_synchronised())
     }
 
     fn explain(&self, error: &Error, now: Timestamp, synchronised: bool) -> Failure {
@@ -199,8 +200,8 @@ mod tests {
         Peer { address, host, ca: Some(PathBuf::from("/etc/vedette/ca.pem")), shows_certificate }
     }
 
-    fn refused(of: &Peer, error: Error, synchronised: bool) -> String {
-        match of.explain(&error, "2026-11-24T02:35:00Z".parse().unwrap(), synchronised) {
+    fn refused(of: &Peer, error: &Error, synchronised: bool) -> String {
+        match of.explain(error, "2026-11-24T02:35:00Z".parse().unwrap(), synchronised) {
             Failure::Refused(line) => line,
             Failure::Lost(line) => panic!("{line}"),
         }
@@ -216,7 +217,7 @@ mod tests {
         let now = at("2026-11-24T02:35:00Z");
         let expired = |synchronised| {
             let wrong = Wrong::ExpiredContext { time: now, not_after: at("2026-01-02T00:00:00Z") };
-            refused(&peer(false), Error::InvalidCertificate(wrong), synchronised)
+            refused(&peer(false), &Error::InvalidCertificate(wrong), synchronised)
         };
         assert_eq!(
             expired(true),
@@ -226,7 +227,7 @@ mod tests {
         assert!(expired(false).contains("set the clock or renew it there"), "{}", expired(false));
         let wrong = Wrong::NotValidYetContext { time: now, not_before: at("2027-01-02T00:00:00Z") };
         assert_eq!(
-            refused(&peer(false), Error::InvalidCertificate(wrong), false),
+            refused(&peer(false), &Error::InvalidCertificate(wrong), false),
             "the certificate of broker.plant7:8883 is not valid before 2027-01-02: set this machine's clock, which is \
              not known to be synchronised (it says 2026-11-24), or renew it there"
         );
@@ -241,7 +242,7 @@ mod tests {
         let expected = ServerName::try_from("broker.plant7").unwrap();
         let wrong = Wrong::NotValidForNameContext { expected, presented };
         assert_eq!(
-            refused(&peer(false), Error::InvalidCertificate(wrong), true),
+            refused(&peer(false), &Error::InvalidCertificate(wrong), true),
             "the certificate of broker.plant7:8883 is for a.b, 10.0.0.1, x[2Jy, c and others, not for broker.plant7: \
              correct the host in its URL, or renew it there"
         );
@@ -265,7 +266,7 @@ mod tests {
             (PeerIncompatible::ServerDoesNotSupportTls12Or13.into(), false, "enable TLS 1.2"),
             (Error::InvalidMessage(InvalidMessage::InvalidContentType), false, "not TLS"),
         ] {
-            let line = refused(&peer(shows), error.clone(), true);
+            let line = refused(&peer(shows), &error, true);
             assert!(line.contains(words) && line.contains("broker.plant7:8883"), "{error:?}: {line}");
         }
         let internal = peer(true).failure(&Error::AlertReceived(Alert::InternalError));

@@ -152,6 +152,8 @@ fn rule(text: &str, lasting: bool, counts: bool) -> RuleInventory {
         line: (!lasting).then(|| name("fence")),
         lasting,
         counts,
+        unit: counts.then(|| "persons".to_owned()),
+        former_kinds: Vec::new(),
     }
 }
 
@@ -525,6 +527,49 @@ fn a_discovery_prefix_that_is_no_topic_is_refused() {
     let homeassistant = crate::wire::HomeAssistantSettings { discovery: "home/#".to_owned() };
     let refused = build(&Settings { homeassistant, ..Settings::default() }).unwrap_err();
     assert!(refused.starts_with("`discovery`: `home/#` is no topic prefix"), "{refused}");
+}
+
+#[test]
+fn what_the_filter_keeps_back_is_not_announced() {
+    let with = |filter: Interest| {
+        let filtered = build(&Settings { filter, ..Settings::default() }).unwrap();
+        filtered.update(&place(), &Update::Inventory(inventory()))
+    };
+    let platforms = |message: &Message, key: &str| {
+        let component = serde_json::from_slice::<Value>(&message.payload).unwrap()["components"][key].clone();
+        (component["platform"].clone(), component["unique_id"].is_string())
+    };
+    let node_alone = with(Interest { cameras: Some(vec![name("yard")]), ..Interest::default() });
+    assert_eq!(node_alone.len(), 2);
+    assert_eq!(platforms(&node_alone[0], "health"), (json!("event"), false), "the node's events do not pass");
+    let gone = Message::retained("device/vedette_box_gate/config", Vec::new());
+    assert_eq!(node_alone[1], gone, "also where it was announced before");
+    let by_kind = |kinds: &[&str]| {
+        with(Interest { kinds: Some(kinds.iter().map(|k| (*k).to_owned()).collect()), ..Interest::default() })
+    };
+    let intrusions = by_kind(&["intrusion"]);
+    assert_eq!(platforms(&intrusions[1], "crowd_event"), (json!("event"), true));
+    assert_eq!(platforms(&intrusions[1], "health"), (json!("event"), false));
+    let health = by_kind(&["health"]);
+    assert_eq!(platforms(&health[1], "health"), (json!("event"), true));
+    for (key, platform) in
+        [("crowd_event", "event"), ("crowd_active", "binary_sensor"), ("crowd_value", "sensor")]
+    {
+        assert_eq!(platforms(&health[1], key), (json!(platform), false), "{key}");
+    }
+    let alarms = with(Interest { severities: Some(vec![Severity::Info]), ..Interest::default() });
+    assert_eq!(platforms(&alarms[1], "fence_event"), (json!("event"), false));
+}
+
+#[test]
+fn a_number_has_its_unit() {
+    let messages = dialect().update(&place(), &Update::Inventory(inventory()));
+    let components = &serde_json::from_slice::<Value>(&messages[1].payload).unwrap()["components"];
+    let value = &components["crowd_value"];
+    assert_eq!(
+        (&value["unit_of_measurement"], &value["state_class"]),
+        (&json!("persons"), &json!("measurement"))
+    );
 }
 
 fn any_name() -> impl Strategy<Value = Name> {

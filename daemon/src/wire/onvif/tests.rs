@@ -69,11 +69,11 @@ fn state(kind: &'static str, active: bool) -> StateUpdate {
 }
 
 fn told(update: &Update) -> Vec<Message> {
-    Onvif.update(&place(), update)
+    Onvif::default().update(&place(), update)
 }
 
 fn happens(event: &Event, seq: u64) -> Message {
-    Onvif.event(&stamp(), seq, None, event).unwrap()
+    Onvif::default().event(&stamp(), seq, None, event).unwrap()
 }
 
 /// Topic below `onvif-ej/`, payload, whether it is retained.
@@ -90,7 +90,7 @@ const BOTH: &str = "/&gate/vedette/night";
 fn topics_begin_with_prefix_and_node() {
     let message = happens(&event("line_crossing", Phase::Once), 1);
     assert_eq!(
-        topic(&Onvif.root(&place()), &message.topic),
+        topic(&Onvif::default().root(&place()), &message.topic),
         "site/vedette/box/onvif-ej/RuleEngine/LineDetector/Crossed/&gate/vedette/night"
     );
 }
@@ -182,7 +182,7 @@ fn a_lost_camera_is_a_lost_signal() {
         r#"{"UtcTime":"2026-11-24T02:35:42.120Z","Source":{"Source":"gate"},"Data":{"State":true}}"#;
     check(&told(&Update::Camera(status("lost")))[0], "VideoSource/SignalLoss/&gate", payload, true);
     assert!(told(&Update::Camera(status("connecting"))).is_empty(), "nobody knows yet");
-    let cleared = Onvif.cleared(&place(), &Update::Camera(status("connecting")));
+    let cleared = Onvif::default().cleared(&place(), &Update::Camera(status("connecting")));
     check(&cleared[0], "VideoSource/SignalLoss/&gate", "", true);
 }
 
@@ -202,6 +202,8 @@ fn properties_of_rules_that_are_gone_are_deleted() {
         line: None,
         lasting: true,
         counts: false,
+        unit: None,
+        former_kinds: Vec::new(),
     };
     let gone = vec![rule("intrusion"), rule("fall"), rule("removed")];
     let inventory = CameraInventory { camera: name("gate"), rules: vec![rule("loitering")], gone };
@@ -211,9 +213,30 @@ fn properties_of_rules_that_are_gone_are_deleted() {
     for (message, below) in messages.iter().zip(below) {
         check(message, &format!("{below}/&gate/vedette/old"), "", true);
     }
-    assert_eq!(Onvif.cleared(&place(), &Update::Inventory(inventory)), messages);
-    let cleared = Onvif.cleared(&place(), &Update::State(state("intrusion", true)));
+    assert_eq!(Onvif::default().cleared(&place(), &Update::Inventory(inventory)), messages);
+    let cleared = Onvif::default().cleared(&place(), &Update::State(state("intrusion", true)));
     check(&cleared[0], &format!("RuleEngine/FieldDetector/ObjectsInside{BOTH}"), "", true);
+}
+
+#[test]
+fn the_property_of_a_former_kind_is_deleted_and_not_that_of_another_rule() {
+    let rule = |text: &str, kind: &str, former: &[&str]| RuleInventory {
+        rule: name(text),
+        kind: kind.to_owned(),
+        severity: Severity::Alarm,
+        zone: None,
+        line: None,
+        lasting: true,
+        counts: false,
+        unit: None,
+        former_kinds: former.iter().map(|kind| (*kind).to_owned()).collect(),
+    };
+    // Both tell the one property of the picture; the second still does.
+    let rules = vec![rule("a", "loitering", &["intrusion", "tamper"]), rule("b", "tamper", &[])];
+    let inventory = CameraInventory { camera: name("gate"), rules, gone: vec![] };
+    let messages = told(&Update::Inventory(inventory));
+    assert_eq!(messages.len(), 1);
+    check(&messages[0], "RuleEngine/FieldDetector/ObjectsInside/&gate/vedette/a", "", true);
 }
 
 #[test]
@@ -236,6 +259,6 @@ fn there_is_no_will_and_nothing_of_the_node() {
         providers: Vec::new(),
         public_key: None,
     };
-    assert_eq!(Onvif.will(&place(), &status), None);
+    assert_eq!(Onvif::default().will(&place(), &status), None);
     assert!(told(&Update::Node(status)).is_empty());
 }

@@ -1,4 +1,4 @@
-//! Which metrics tell what: their names, in the same order at every birth.
+//! Which metrics tell what: their names.
 //!
 //! Owns: names and types. Does not know: sequence numbers, when anything is sent.
 //!
@@ -115,15 +115,25 @@ pub fn camera(
         *rules.entry(&rule.rule).or_default() |= rule.counts;
     }
     for (rule, counts) in rules {
-        let state = states.get(rule);
-        let name = |what: &str| format!("Rule/{rule}/{what}");
-        metrics.push(Metric::flag(name("Active"), state.map(|s| s.active)));
-        metrics.push(Metric::flag(name("Armed"), state.map(|s| s.armed)));
-        metrics.push(Metric::time(name("Since"), state.and_then(|s| s.since)));
-        if counts {
-            metrics.push(Metric::number(name("Value"), state.and_then(|s| s.value)));
-            metrics.push(Metric::text(name("Unit"), state.and_then(|s| s.unit)));
-        }
+        metrics.extend(of_rule(rule, counts, states.get(rule)));
     }
     metrics
+}
+
+/// With the time of the state's last change, where there is one.
+fn of_rule(rule: &Name, counts: bool, state: Option<&StateUpdate>) -> Vec<Metric> {
+    let name = |what: &str| format!("Rule/{rule}/{what}");
+    let mut metrics = vec![
+        Metric::flag(name("Active"), state.map(|s| s.active)),
+        Metric::flag(name("Armed"), state.map(|s| s.armed)),
+        Metric::time(name("Since"), state.and_then(|s| s.since)),
+    ];
+    if counts {
+        metrics.push(Metric::number(name("Value"), state.and_then(|s| s.value)));
+        metrics.push(Metric::text(name("Unit"), state.and_then(|s| s.unit)));
+    }
+    match state {
+        Some(state) => metrics.into_iter().map(|metric| metric.at(state.changed)).collect(),
+        None => metrics,
+    }
 }

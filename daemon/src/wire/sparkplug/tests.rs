@@ -146,6 +146,8 @@ fn a_camera_tells_of_its_rules_and_numbers_only_where_they_count() {
         line: None,
         lasting: true,
         counts,
+        unit: None,
+        former_kinds: Vec::new(),
     };
     let inventory = CameraInventory {
         camera: name("gate"),

@@ -12,7 +12,7 @@ use super::*;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::Replay;
 use crate::sinks::SinkStatus;
-use crate::sinks::mqtt::Status;
+use crate::sinks::mqtt::{Expiry, Status};
 use crate::sinks::mqtt::requests::Desk;
 use crate::wire::{self, ModelStamp, NodeStatus, Place, Stamp};
 
@@ -47,7 +47,7 @@ impl Bench {
             acknowledged: true,
             replay_per_second: 200,
             replay: Replay::default(),
-            event_expiry: None,
+            expiry: Expiry::default(),
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
@@ -338,9 +338,10 @@ fn what_the_broker_keeps_already_is_told_once_a_connection() {
 #[test]
 fn answers_are_timed_and_captures_of_live_events_alone() {
     let bench = Bench::new();
-    (0..2).for_each(|_| _ = bench.append("gate"));
     let after = |ms| Mono::default() + Duration::from_millis(ms);
     let (mut session, mut wire) = (session(&bench), Wire::default());
+    assert!(wire.fill(&mut session, after(0)).is_empty());
+    (0..2).for_each(|_| _ = bench.append("gate"));
     wire.fill(&mut session, after(40));
     session.answered(1, Ok(Taken::Yes), after(47));
     drop(session);
@@ -354,4 +355,38 @@ fn answers_are_timed_and_captures_of_live_events_alone() {
     let status = bench.status();
     assert_eq!((status.answer.count(), status.capture.count()), (2, 1), "the second is a replay");
     assert_eq!(sums(&status), [10, 47]);
+}
+
+#[test]
+fn scenes_are_for_those_who_are_there_and_nobody_answers_them() {
+    let mut bench = Bench::new();
+    let onvif = wire::OnvifSettings { metadata: true, ..wire::OnvifSettings::default() };
+    let settings = wire::Settings { onvif, ..wire::Settings::default() };
+    bench.context.dialects = vec![(wire::dialect("onvif").unwrap().build)(&settings).unwrap()];
+    let scene = |seconds| {
+        let at = Timestamp::from_second(seconds).unwrap();
+        let camera = Name::new("gate").unwrap();
+        bench.context.latest.send_scene(wire::SceneUpdate { camera, at, objects: vec![] });
+    };
+    scene(1);
+    let mut session = Session::new(&bench.context, Limits::default(), Mono::default());
+    let mut wire = Wire::default();
+    assert!(wire.fill(&mut session, Mono::default()).is_empty(), "it was before the connection");
+    scene(2);
+    scene(3);
+    let topic = "vedette/box/onvif-mj/VideoAnalytics/gate/vedette".to_owned();
+    assert_eq!(wire.fill(&mut session, Mono::default()), [(0, topic)], "the last one, at QoS 0");
+    assert!(session.is_idle());
+}
+
+#[test]
+fn events_expire_as_their_kind_says() {
+    let mut bench = Bench::new();
+    let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+    bench.context.expiry = Expiry { every: Some(hour), by_kind: [("intrusion".to_owned(), minute)].into() };
+    bench.append("gate");
+    let stored = bench.context.outbox.next(&bench.context.id, 0).unwrap();
+    let dialect = &*bench.context.dialects[0];
+    let expiry = |kind| bench.context.event(dialect, kind, &stored.messages[0]).properties.expiry;
+    assert_eq!((expiry(&stored.kind), expiry("health")), (Some(minute), Some(hour)));
 }

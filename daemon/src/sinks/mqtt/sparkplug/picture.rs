@@ -14,7 +14,7 @@ use crate::wire::{CameraInventory, CameraStatus, StateUpdate, Update};
 /// States in which a camera gives pictures: it is a device that is there.
 const ALIVE: [&str; 2] = ["live", "tampered"];
 
-/// A message that is due. Metrics carry no times yet.
+/// A message that is due. Metrics of rules carry the time of their state's change, others none yet.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     NodeBirth(Vec<Metric>),
@@ -30,8 +30,6 @@ struct Subject {
     facts: Vec<Metric>,
     /// The facts as told since the birth; none: not born.
     told: Option<Vec<Metric>>,
-    /// The last event that was news, with its time.
-    event: Option<Vec<Metric>>,
 }
 
 impl Subject {
@@ -46,7 +44,8 @@ impl Subject {
         self.facts
             .iter()
             .zip(told)
-            .filter(|(fact, told)| fact != told)
+            // Another time alone is no news.
+            .filter(|(fact, told)| fact.value != told.value)
             .map(|(fact, _)| fact.clone())
             .collect()
     }
@@ -102,7 +101,7 @@ impl Picture {
                 self.node.facts = sparkplug::node(Some(status));
                 return;
             }
-            Update::Stats(_) => return,
+            Update::Stats(_) | Update::Scene(_) => return,
             Update::Inventory(inventory) => inventory.camera.clone(),
             Update::Camera(status) => status.camera.clone(),
             Update::State(state) => state.camera.clone(),
@@ -113,7 +112,7 @@ impl Picture {
             Update::Camera(status) => device.status = (!cleared).then_some(status),
             Update::State(state) if cleared => _ = device.states.remove(&state.rule),
             Update::State(state) => _ = device.states.insert(state.rule.clone(), state),
-            Update::Node(_) | Update::Stats(_) => {}
+            Update::Node(_) | Update::Stats(_) | Update::Scene(_) => {}
         }
         device.refresh();
         self.devices.retain(|_, device| !device.is_over());
@@ -168,28 +167,5 @@ impl Picture {
             subject.told = alive.then(|| subject.facts.clone());
         }
         self.devices.retain(|_, device| !device.is_over());
-    }
-
-    fn subject(&self, camera: Option<&CameraId>) -> Option<&Subject> {
-        match camera {
-            None => Some(&self.node),
-            Some(camera) => self.devices.get(camera).map(|device| &device.subject),
-        }
-    }
-
-    /// The last event of the node or a camera that was news, with its time.
-    pub(super) fn event(&self, camera: Option<&CameraId>) -> Option<&[Metric]> {
-        self.subject(camera)?.event.as_deref()
-    }
-
-    /// An event was told as news.
-    pub(super) fn happened(&mut self, camera: Option<&CameraId>, event: Vec<Metric>) {
-        let subject = match camera {
-            None => Some(&mut self.node),
-            Some(camera) => self.devices.get_mut(camera).map(|device| &mut device.subject),
-        };
-        if let Some(subject) = subject {
-            subject.event = Some(event);
-        }
     }
 }

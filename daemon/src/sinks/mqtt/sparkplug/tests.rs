@@ -11,7 +11,7 @@ use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedCl
 use super::*;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::Replay;
-use crate::sinks::mqtt::Status;
+use crate::sinks::mqtt::{Expiry, Status};
 use crate::sinks::mqtt::requests::Desk;
 use crate::sinks::{Latest, SinkStatus};
 use crate::wire::sparkplug::Value;
@@ -27,6 +27,7 @@ struct Bench {
     context: Context,
     clock: Arc<SimulatedClock>,
     dialect: Sparkplug,
+    last: LastEvents,
     folder: tempfile::TempDir,
 }
 
@@ -60,7 +61,7 @@ impl Bench {
             acknowledged: true,
             replay_per_second: 10_000,
             replay: Replay::default(),
-            event_expiry: None,
+            expiry: Expiry::default(),
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
@@ -72,7 +73,7 @@ impl Bench {
                 answers: tokio::sync::mpsc::unbounded_channel().0,
             },
         };
-        let bench = Self { context, clock, dialect, folder };
+        let bench = Self { context, clock, dialect, last: LastEvents::default(), folder };
         bench.node("online");
         bench
     }
@@ -108,6 +109,8 @@ impl Bench {
             line: None,
             lasting: true,
             counts: false,
+            unit: None,
+            former_kinds: Vec::new(),
         };
         let rules = rules.iter().map(rule).collect();
         self.latest().put(&CameraInventory { camera: name(camera), rules, gone: vec![] });
@@ -154,7 +157,7 @@ impl Bench {
     }
 
     fn session(&self) -> Session<'_> {
-        Session::new(&self.context, &*self.clock, &self.dialect, 7, Limits::default())
+        Session::new(&self.context, &*self.clock, (&self.dialect, &self.last), 7, Limits::default())
     }
 }
 
@@ -415,6 +418,56 @@ fn a_rebirth_repeats_all_births_and_data_goes_on_behind_them() {
 }
 
 #[test]
+fn over_another_connection_births_still_say_the_last_event() {
+    let bench = Bench::new();
+    bench.camera("gate", "live");
+    let (mut session, mut wire) = (bench.session(), Wire::default());
+    wire.begin(&mut session);
+    let (told, at) = (bench.append(Some("gate")), spb::millis(bench.clock.wall()));
+    wire.fill(&mut session);
+    session.subscribed(None);
+    drop(session);
+    bench.clock.advance(Duration::from_secs(60));
+    let waited = bench.append(Some("gate"));
+    let (mut session, mut wire) = (bench.session(), Wire::default());
+    let said = wire.begin(&mut session);
+    assert_eq!(verbs(&said)[1..], [("DBIRTH", Some("gate"), 1), ("DDATA", Some("gate"), 2)]);
+    assert_eq!((said[1].event(), said[2].event()), (told, waited));
+    let first = &said[1].payload.metrics[0];
+    assert_eq!((first.timestamp, first.is_historical), (Some(at), None), "with its own time");
+    // What waited is the last one from now on.
+    drop(session);
+    let (mut session, mut wire) = (bench.session(), Wire::default());
+    let said = wire.begin(&mut session);
+    assert_eq!((said[1].event(), said[1].payload.metrics[0].is_historical), (waited, None));
+    assert_eq!(said[0].get("Event/Id"), None, "the node told none");
+    // It is not acknowledged: it comes once more, and changes nothing.
+    assert_eq!((said[2].event(), said[2].payload.metrics[0].is_historical), (waited, Some(true)));
+}
+
+#[test]
+fn the_state_of_a_rule_carries_the_time_of_its_change() {
+    let bench = Bench::new();
+    bench.rules("gate", &["night"]);
+    bench.camera("gate", "live");
+    bench.state("gate", "night", true);
+    let changed = spb::millis(bench.clock.wall());
+    bench.clock.advance(Duration::from_secs(60));
+    let (mut session, mut wire) = (bench.session(), Wire::default());
+    let said = wire.begin(&mut session);
+    let time = |said: &Said, name: &str| {
+        said.payload.metrics.iter().find(|m| m.name.as_deref() == Some(name)).unwrap().timestamp.unwrap()
+    };
+    assert_eq!(time(&said[1], "Rule/night/Active"), changed);
+    assert_eq!(time(&said[1], "Camera/State"), spb::millis(bench.clock.wall()));
+    bench.state("gate", "night", true);
+    assert!(wire.fill(&mut session).is_empty(), "another time alone is no news");
+    bench.state("gate", "night", false);
+    let said = wire.fill(&mut session);
+    assert_eq!(said[0].names(), ["Rule/night/Active"]);
+}
+
+#[test]
 fn a_kept_or_foreign_or_unreadable_command_does_nothing() {
     let bench = Bench::new();
     let (mut session, mut wire) = (bench.session(), Wire::default());
@@ -616,7 +669,7 @@ fn what_is_larger_than_the_broker_takes_is_given_up_or_said_aloud() {
     assert_eq!((bench.depth(), bench.status().given_up), (0, 1));
     assert_eq!(session.wants_to_leave(), None);
     let limits = Limits { packet: Some(largest as u32), ..Limits::default() };
-    let mut session = Session::new(&bench.context, &*bench.clock, &bench.dialect, 7, limits);
+    let mut session = Session::new(&bench.context, &*bench.clock, (&bench.dialect, &bench.last), 7, limits);
     Wire::default().fill(&mut session);
     let why = session.wants_to_leave().unwrap();
     assert!(why.ends_with("is larger than the Maximum Packet Size of the broker"), "{why}");
