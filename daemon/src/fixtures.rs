@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vedette_core::{
-    BBox, Class, ClockSource, Event, Evidence, Moment, Name, ObjectSummary, Phase, Pts, Severity, SpeedUnit, TrackId,
+    BBox, Class, ClockSource, Event, Evidence, Moment, Name, ObjectSummary, Phase, Pts, Severity, SpeedUnit,
+    TrackId,
 };
 
 use crate::outbox::{Frozen, Limits, Outbox, OutboxError, Stored};

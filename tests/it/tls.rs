@@ -47,7 +47,6 @@ fn refused(port: u16, change: impl FnOnce(&mut MqttConfig)) -> String {
     assert!(!status.connected && status.acked == 0 && rig.depth() == 1, "{status:?}");
     assert!(line.contains(status.last_error.as_deref().unwrap()), "{status:?}: {line}");
     assert!(!sink.stop(Duration::ZERO), "an event is left");
-    println!("{line}");
     line
 }
 
@@ -84,7 +83,7 @@ fn a_broker_that_wants_a_client_certificate_gets_the_right_one_or_says_so() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let broker = broker(ours.sign("DNS:localhost", NOW), Some(ours.ca()));
     refuses(&broker, &["demands a client certificate: give `client_certificate`"], |c| {
-        c.ca = Some(ours.ca())
+        c.ca = Some(ours.ca());
     });
     let show = |c: &mut MqttConfig, who: Identity| {
         c.ca = Some(ours.ca());
@@ -135,7 +134,6 @@ fn hook_refused(server: &TlsServer, ca: PathBuf, words: &str) {
     assert!(line.starts_with("ERROR") && line.contains(words), "{words}: {line}");
     assert!(!server.heard().contains("POST"), "{}", server.heard());
     assert!(!sink.stop(Duration::ZERO), "an event is left");
-    println!("{line}");
 }
 
 #[test]

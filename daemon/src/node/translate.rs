@@ -17,8 +17,8 @@ use crate::node::Host;
 use crate::outbox::Limits;
 use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedConfig;
-use crate::sinks::webhook::Hook;
 use crate::sinks::mqtt::Expiry;
+use crate::sinks::webhook::Hook;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
 use crate::wire::{
     self, CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use vedette_core::{Clock, Mono, Name};
 
-use super::{Expiry, Status};
 use super::link::{Limits, Properties, Publish, Received, Refusal, Taken};
 use super::requests::Desk;
+use super::{Expiry, Status};
 use crate::config::MqttVersion;
 use crate::outbox::{Frozen, Outbox};
 use crate::sinks::Replay;

@@ -12,8 +12,8 @@ use super::*;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::Replay;
 use crate::sinks::SinkStatus;
-use crate::sinks::mqtt::{Expiry, Status};
 use crate::sinks::mqtt::requests::Desk;
+use crate::sinks::mqtt::{Expiry, Status};
 use crate::wire::{self, ModelStamp, NodeStatus, Place, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };

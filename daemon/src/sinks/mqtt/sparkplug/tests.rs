@@ -11,8 +11,8 @@ use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedCl
 use super::*;
 use crate::outbox::SqliteOutbox;
 use crate::sinks::Replay;
-use crate::sinks::mqtt::{Expiry, Status};
 use crate::sinks::mqtt::requests::Desk;
+use crate::sinks::mqtt::{Expiry, Status};
 use crate::sinks::{Latest, SinkStatus};
 use crate::wire::sparkplug::Value;
 use crate::wire::{
