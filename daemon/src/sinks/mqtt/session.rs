@@ -400,13 +400,8 @@ impl Session<'_> {
     }
 
     /// Lets the camera wait; how often this event of it was refused.
-    fn park(
-        &mut self,
-        camera: Option<CameraId>,
-        (seq, rank): (u64, Rank),
-        refusal: &Refusal,
-        now: Mono,
-    ) -> u32 {
+    fn park(&mut self, camera: Option<CameraId>, event: (u64, Rank), refusal: &Refusal, now: Mono) -> u32 {
+        let (seq, rank) = event;
         let known = self.parked.contains_key(&camera);
         let id = &self.context.id;
         if !known {
