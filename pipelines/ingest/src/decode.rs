@@ -55,7 +55,8 @@ pub enum Skip {
     None,
     /// Those that no other picture refers to ([`Packet::droppable`]): the rest loses nothing.
     NonReference,
-    /// All but keyframes.
+    /// All but keyframes, which `libav` gives at once, B-frames or not. What depends on a keyframe so decoded is
+    /// passed over too: to go on from it, flush and begin at it again.
     NonKey,
 }
 

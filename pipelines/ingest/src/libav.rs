@@ -14,7 +14,7 @@ use vedette_core::{Frame, FrameBytes, Matrix, Moment, PixelFormat, Pts, Range};
 
 use crate::decode::{Moments, Outlet};
 use crate::mask::Painter;
-use crate::{Codec, Decoder, Fault, FaultClass, LoopFilter, Masks, Packet};
+use crate::{Codec, Decoder, Fault, FaultClass, LoopFilter, Masks, Packet, Skip};
 
 /// 8K and a little more: what a forged stream may make libavcodec allocate is 50 MB a picture.
 const PIXELS_AT_MOST: u32 = 8192 * 4352;
@@ -32,6 +32,7 @@ pub(crate) struct LibavDecoder {
     moments: Moments,
     painter: Painter,
     outlet: Outlet,
+    skip: Skip,
 }
 
 impl LibavDecoder {
@@ -68,7 +69,14 @@ impl LibavDecoder {
         options.set("max_pixels", &PIXELS_AT_MOST.to_string());
         let opened = context.open_as_with(found, options).and_then(ffmpeg::decoder::Opened::video);
         let decoder = opened.map_err(|error| absent(&error))?;
-        Ok(Self { decoder, codec, moments: Moments::default(), painter: Painter::new(masks), outlet })
+        Ok(Self {
+            decoder,
+            codec,
+            moments: Moments::default(),
+            painter: Painter::new(masks),
+            outlet,
+            skip: Skip::None,
+        })
     }
 
     /// Takes out every picture that is ready.
@@ -112,7 +120,16 @@ impl Decoder for LibavDecoder {
         if let Err(error) = self.decoder.send_packet(&encoded) {
             concealed(error)?;
         }
-        self.drain()
+        if self.skip != Skip::NonKey {
+            return self.drain();
+        }
+        // A stream with B-frames would hold each keyframe back until the ones after it have come.
+        if let Err(error) = self.decoder.send_eof() {
+            concealed(error)?;
+        }
+        let drained = self.drain();
+        self.decoder.flush();
+        drained
     }
 
     fn frames(&self) -> &Receiver<Frame> {
@@ -127,6 +144,10 @@ impl Decoder for LibavDecoder {
 
     fn dropped(&self) -> u64 {
         self.outlet.dropped()
+    }
+
+    fn set_skip(&mut self, skip: Skip) {
+        self.skip = skip;
     }
 }
 

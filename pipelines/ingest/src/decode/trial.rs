@@ -120,6 +120,7 @@ impl Selected {
             self.outlet.only_later();
             (trial.pushed, trial.decoded_before) = (0, self.outlet.decoded());
             let decoder = &mut self.decoder;
+            decoder.set_skip(self.skip);
             let replayed =
                 trial.packets.iter().try_for_each(|(packet, moment)| decoder.push(packet, *moment));
             match replayed {
@@ -169,6 +170,8 @@ impl Decoder for Selected {
             trial.keep(packet, moment);
         }
         let pushed = self.decoder.push(packet, moment);
+        // `libav` forgets a keyframe that stands alone, so that it comes out at once.
+        self.broken |= self.skip == Skip::NonKey;
         self.judge(pushed)
     }
 
@@ -190,5 +193,6 @@ impl Decoder for Selected {
 
     fn set_skip(&mut self, skip: Skip) {
         self.skip = skip;
+        self.decoder.set_skip(skip);
     }
 }
