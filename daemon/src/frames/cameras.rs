@@ -287,7 +287,8 @@ impl<'a> Watch<'a> {
             Some(decoder) => decoder,
             none if packet.keyframe => {
                 link.waiting_since = None;
-                none.insert(decoder_config(&self.camera).open(self.deps.descriptions, &packet.stream, &self.masks)?)
+                let config = decoder_config(&self.camera);
+                none.insert(config.open(self.deps.descriptions, &packet.stream, &self.masks)?)
             }
             None => {
                 link.waiting_since.get_or_insert(now);
