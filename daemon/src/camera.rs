@@ -32,7 +32,7 @@ use analyst::Analyst;
 use report::Report;
 pub use report::{CameraState, Snapshot};
 use session::Ending;
-pub(crate) use session::{KEYFRAME_WITHIN, source};
+pub(crate) use session::{KEYFRAME_WITHIN, decoder_config, source};
 
 /// What a camera's scene is built of, live and in replay.
 pub(crate) fn scene_config(config: &config::Camera, time_zone: &TimeZone) -> SceneConfig {

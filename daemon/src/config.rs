@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use vedette_analysis::rules::RuleSetup;
 use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
-use vedette_ingest::Transport;
+use vedette_ingest::{DecoderChoice, LoopFilter, Transport};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
 pub use self::load::{from_text, load};
@@ -251,6 +251,10 @@ pub struct Camera {
     pub fps: f32,
     /// The receive description. Default: chosen by URL and codec.
     pub pipeline: Option<String>,
+    /// What decodes. Default `auto`.
+    pub decoder: DecoderChoice,
+    /// Of the decoder `libav`. Default: skipped.
+    pub loop_filter: LoopFilter,
     /// Black before anything else sees the picture.
     pub masks: BTreeMap<Name, Polygon>,
     /// Areas that rules name.

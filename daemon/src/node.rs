@@ -195,6 +195,7 @@ pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
         if let Some(name) = &camera.pipeline {
             descriptions.get(name).map_err(|e| StartError::Pipeline(camera.id.clone(), e))?;
         }
+        camera.decoder.check(&descriptions).map_err(|fault| StartError::Decoder(camera.id.clone(), fault))?;
     }
     Ok(())
 }

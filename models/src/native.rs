@@ -1,8 +1,11 @@
-//! The crate's only `unsafe`: asks a shared library whether it is an ONNX Runtime, and which. `ort` keeps the version
-//! string to itself, and would assert where we want an error.
+//! The crate's only `unsafe`: asks a shared library whether it is an ONNX Runtime, and which (`ort` keeps the version
+//! string to itself, and would assert where we want an error); and says that x86-64 has SSE2.
 //!
 //! Does not know: sessions, models, where libraries are searched for.
-#![expect(unsafe_code, reason = "two calls of the C interface before `ort` opens the library")]
+#![expect(
+    unsafe_code,
+    reason = "calls of the C interface before `ort` opens the library; instructions every x86-64 has"
+)]
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -34,6 +37,18 @@ pub(crate) fn version(path: &Path) -> Result<String, String> {
     let version = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
     std::mem::forget(library);
     Ok(version)
+}
+
+/// Dot products by SSE2; see [`crate::preprocess::sse2::dot_products`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn dot_products<const N: usize, const SHIFT: i32>(
+    line: &[i16],
+    starts: &[usize],
+    weights: &[[i16; N]],
+    result: &mut [i16],
+) {
+    // SAFETY: the function is safe on any machine with SSE2, which is a part of x86-64.
+    unsafe { crate::preprocess::sse2::dot_products::<N, SHIFT>(line, starts, weights, result) }
 }
 
 fn one_line(error: &libloading::Error) -> String {

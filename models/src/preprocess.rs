@@ -13,6 +13,8 @@ mod canvas;
 mod color;
 mod letterbox;
 mod rows;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod sse2;
 mod taps;
 
 use vedette_core::{Frame, PixelFormat, Rotation, View};

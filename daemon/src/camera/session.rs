@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Inbox, never, select};
 use vedette_core::{Frame, Mono, Pts};
 use vedette_ingest::{
-    Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Watchdog, open_decoder,
+    Decoder, DecoderConfig, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Watchdog,
 };
 
 use super::Camera;
@@ -114,6 +114,15 @@ pub(crate) fn source(config: &config::Camera) -> SourceConfig {
     }
 }
 
+/// How ingest shall decode a camera.
+pub(crate) fn decoder_config(config: &config::Camera) -> DecoderConfig {
+    DecoderConfig {
+        camera: Some(config.id.clone()),
+        decoder: config.decoder.clone(),
+        loop_filter: config.loop_filter,
+    }
+}
+
 fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<(), Fault> {
     let now = camera.deps.clock.now();
     camera.counters.received.one();
@@ -182,7 +191,8 @@ fn start_decoder(camera: &Camera, link: &mut Link) -> Result<(), Fault> {
             Some(decoder) => decoder,
             None => {
                 let stream = &entry.packet.stream;
-                decoder.insert(open_decoder(&camera.deps.descriptions, stream, &camera.masks)?)
+                let config = decoder_config(&camera.config);
+                decoder.insert(config.open(&camera.deps.descriptions, stream, &camera.masks)?)
             }
         };
         decoder.push(&entry.packet, entry.moment)?;

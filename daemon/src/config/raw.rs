@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vedette_core::{Name, Point};
-use vedette_ingest::Transport;
+use vedette_ingest::{LoopFilter, Transport};
 
 pub use sinks::MqttVersion;
 pub(super) use sinks::{RawBroker, RawFilter, RawWebhook};
@@ -175,6 +175,11 @@ pub(super) struct RawCamera {
     pub(super) fps: f32,
     /// The receive pipeline: the stem of a file in `pipelines/descriptions`. Default: chosen by URL and codec.
     pub(super) pipeline: Option<String>,
+    /// What decodes: `auto` (the first that works: hardware, `libav`, GStreamer's software), `libav`, or the stem of a
+    /// file in `pipelines/descriptions`.
+    pub(super) decoder: String,
+    /// Of the decoder `libav`: `skip` costs a quarter less CPU than `full`, at 43 to 44 dB of difference.
+    pub(super) loop_filter: LoopFilter,
     /// Privacy: polygons that are black before anything else sees the picture; `[x, y]`, 0..1, y down.
     pub(super) mask: BTreeMap<String, Vec<Point>>,
     /// Polygons that rules name: three or more `[x, y]`, 0..1 of the picture, y down.
@@ -195,6 +200,8 @@ impl Default for RawCamera {
             transport: Transport::Tcp,
             fps: 5.0,
             pipeline: None,
+            decoder: "auto".to_owned(),
+            loop_filter: LoopFilter::Skip,
             mask: BTreeMap::new(),
             zone: BTreeMap::new(),
             line: BTreeMap::new(),

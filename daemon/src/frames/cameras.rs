@@ -10,12 +10,11 @@ use crossbeam_channel::RecvTimeoutError;
 use vedette_core::{CameraId, Clock, Frame, Mono, Shutdown};
 use vedette_ingest::{
     Backoff, Decoder, Descriptions, Fault, FaultClass, Item, Masks, Packet, Receiver, TimeLine, Watchdog,
-    open_decoder,
 };
 use vedette_models::InputSpec;
 
 use super::{Lens, Spread, evenly};
-use crate::camera::{KEYFRAME_WITHIN, source};
+use crate::camera::{KEYFRAME_WITHIN, decoder_config, source};
 use crate::config::Camera;
 use crate::pacer::Pacer;
 use crate::random::Random;
@@ -288,7 +287,8 @@ impl<'a> Watch<'a> {
             Some(decoder) => decoder,
             none if packet.keyframe => {
                 link.waiting_since = None;
-                none.insert(open_decoder(self.deps.descriptions, &packet.stream, &self.masks)?)
+                let config = decoder_config(&self.camera);
+                none.insert(config.open(self.deps.descriptions, &packet.stream, &self.masks)?)
             }
             None => {
                 link.waiting_since.get_or_insert(now);

@@ -59,6 +59,9 @@ pub enum StartError {
     /// A camera's pipeline that no description has.
     #[error("camera {0}: {1}")]
     Pipeline(CameraId, DescriptionError),
+    /// A camera's decoder that there is none of.
+    #[error("camera {0}: {1}")]
+    Decoder(CameraId, Fault),
     /// Asked to build what was stopped meanwhile.
     #[error("the node was stopped while it started")]
     Stopped,
@@ -74,6 +77,7 @@ impl From<StartError> for Failure {
             StartError::Camera(_, camera::StartError::Scene(_))
             | StartError::Sink(_)
             | StartError::Pipeline(..)
+            | StartError::Decoder(..)
             | StartError::Manifest(ManifestError::Unknown { .. }) => Exit::Config,
             StartError::Ingest(_)
             | StartError::Runtime(_)

@@ -75,12 +75,13 @@ impl Taps {
         self.width
     }
 
-    /// For each output sample: where it starts, counted from the range's start, and its `width` weights.
-    pub(super) fn dot_products<const N: usize>(&self) -> impl Iterator<Item = (usize, &[i16; N])> {
-        self.starts.iter().copied().zip(self.weights.as_chunks::<N>().0)
+    /// For each output sample: where it starts, counted from the range's start, and its `width` weights; `N` is
+    /// `width`.
+    pub(super) fn dot_products<const N: usize>(&self) -> (&[usize], &[[i16; N]]) {
+        (&self.starts, self.weights.as_chunks::<N>().0)
     }
 
-    /// The same for lengths that are not unrolled.
+    /// The same one by one, for lengths that are not unrolled.
     pub(super) fn long_dot_products(&self) -> impl Iterator<Item = (usize, &[i16])> {
         self.starts.iter().copied().zip(self.weights.chunks_exact(self.width))
     }

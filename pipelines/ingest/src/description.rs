@@ -53,9 +53,13 @@ pub struct Description {
     pub codec: Option<Codec>,
     /// Of `receive`: the description of kind `source` whose pads it is linked to. Absent: the launch text is whole.
     pub source: Option<String>,
-    /// Of `decode`: of those whose elements there are, the highest wins; default 0. Give a hardware decoder 10.
+    /// Of `decode`: of those whose elements there are, the highest wins; default 0. `libav` is at 1: give a decoder
+    /// that shall be tried before it 10.
     #[serde(default)]
     pub rank: i32,
+    /// Of `decode`: it needs a device, so nothing is wrong where its elements are not there. Default: false.
+    #[serde(default)]
+    pub hardware: bool,
     /// Elements the launch text uses.
     pub requires: Vec<String>,
     /// `{names}` in the launch text that the code fills in; there is `protocols` (`tcp` or `udp`).
@@ -138,7 +142,7 @@ impl Description {
         self.wrong(&format_args!("no fitting element has name={element}"))
     }
 
-    fn missing(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &String> {
         self.requires.iter().filter(|element| gst::ElementFactory::find(element).is_none())
     }
 
@@ -239,7 +243,8 @@ impl Descriptions {
         self.all.values()
     }
 
-    /// The elements that descriptions use and this machine does not have. After [`crate::init`].
+    /// The elements that descriptions use and this machine does not have, those that come with a device apart. After
+    /// [`crate::init`].
     pub fn missing_elements(&self) -> Vec<MissingElement> {
         let of = |d: &Description| {
             d.missing()
@@ -250,7 +255,7 @@ impl Descriptions {
                 })
                 .collect::<Vec<_>>()
         };
-        self.iter().flat_map(of).collect()
+        self.iter().filter(|d| !d.hardware).flat_map(of).collect()
     }
 
     /// The description of a name, as a fault where there is none or it is of another kind.
@@ -266,21 +271,36 @@ impl Descriptions {
         Err(Fault::new(FaultClass::MissingElement, what, remedy))
     }
 
-    /// The decode description of the highest rank whose elements are there.
-    pub(crate) fn decoder(&self, codec: Codec) -> Result<&Description, Fault> {
-        let fitting =
-            || self.iter().filter(move |d| d.kind == DescriptionKind::Decode && d.codec == Some(codec));
-        if let Some(best) = fitting().filter(|d| d.missing().next().is_none()).max_by_key(|d| d.rank) {
-            return Ok(best);
+    /// The decode descriptions for a codec, the highest rank first, whether their elements are there or not.
+    pub(crate) fn decoders(&self, codec: Codec) -> Vec<&Description> {
+        let fitting = |d: &&Description| d.kind == DescriptionKind::Decode && d.codec == Some(codec);
+        let mut fitting: Vec<_> = self.iter().filter(fitting).collect();
+        fitting.sort_by_key(|d| std::cmp::Reverse(d.rank));
+        fitting
+    }
+
+    /// The decode description of a name; its elements are there and it is for this codec.
+    pub(crate) fn decoder_of_name(&self, name: &str, codec: Codec) -> Result<&Description, Fault> {
+        let found = self.of_kind(name, &[DescriptionKind::Decode])?;
+        match found.codec {
+            Some(other) if other != codec => {
+                let what = format!("the stream is {codec} and decoder `{name}` is for {other}");
+                Err(Fault::new(FaultClass::Codec, what, "choose another `decoder`, or `auto`"))
+            }
+            _ => found.check_elements().map(|()| found),
         }
-        match fitting().next() {
-            Some(lame) => lame.check_elements().map(|()| lame),
-            None => Err(Fault::new(
+    }
+
+    /// Why there is no decoder for a codec: what the first that would be one lacks.
+    pub(crate) fn no_decoder(&self, codec: Codec) -> Fault {
+        let lame = self.decoders(codec).into_iter().rev().find_map(|d| d.check_elements().err());
+        lame.unwrap_or_else(|| {
+            Fault::new(
                 FaultClass::MissingElement,
                 format!("no description of kind decode is for {codec}"),
                 "add one to pipelines/descriptions",
-            )),
-        }
+            )
+        })
     }
 }
 
@@ -290,7 +310,9 @@ fn package_of(element: &str) -> Option<&'static str> {
         "appsrc" | "appsink" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
         "filesrc" => "libgstreamer1.0-0",
         "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" => "gstreamer1.0-plugins-good",
+        _ if element.starts_with("v4l2sl") => "gstreamer1.0-plugins-bad",
         _ if element.starts_with("rtp") || element.starts_with("v4l2") => "gstreamer1.0-plugins-good",
+        "mppvideodec" => "gstreamer1.0-rockchip",
         "h264parse" | "h265parse" | "jpegparse" | "openh264dec" => "gstreamer1.0-plugins-bad",
         // The old VA-API elements have a package of their own; `va` is the new ones' beginning, and theirs too.
         _ if element.starts_with("vaapi") => "gstreamer1.0-vaapi",
@@ -315,6 +337,11 @@ mod tests {
         for description in all.iter() {
             let text = description.filled(&[("protocols", "tcp")]).unwrap();
             let bin = gst::parse::bin_from_description(&text, false);
+            // Of a device that is not here its elements cannot be made: only what the text itself says is tested.
+            if description.hardware && description.missing().next().is_some() {
+                assert!(text.contains(description.missing().next().unwrap()), "{}", description.name);
+                continue;
+            }
             let bin = bin.unwrap_or_else(|error| panic!("{}: {error}", description.name));
             for name in description.kind.named_elements() {
                 assert!(bin.by_name(name).is_some(), "{}: {name}", description.name);
@@ -326,7 +353,7 @@ mod tests {
             }
         }
         for codec in Codec::ALL {
-            assert_eq!(all.decoder(codec).unwrap().codec, Some(codec));
+            assert!(all.decoders(codec).iter().any(|d| d.check_elements().is_ok()), "{codec}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! ([`TimeLine`]), what a fault of a camera means ([`Fault`], [`Backoff`], [`Watchdog`]), the encoded past
 //! ([`Ring`]) and the description files. Does not know: detection, rules, configuration files, MQTT; no type of
 //! GStreamer leaves this crate.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod assemble;
 pub mod backoff;
@@ -14,6 +14,7 @@ pub mod description;
 pub mod fault;
 pub mod file;
 mod handshake;
+mod libav;
 pub mod mask;
 mod nal;
 pub mod packet;
@@ -29,7 +30,7 @@ mod unpack;
 pub mod watchdog;
 
 pub use backoff::Backoff;
-pub use decode::{Decoder, open_decoder};
+pub use decode::{Decoder, DecoderChoice, DecoderConfig, LoopFilter, Skip, open_decoder};
 pub use description::{Description, DescriptionError, Descriptions, MissingElement};
 pub use fault::{Fault, FaultClass};
 pub use file::FileReader;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
 use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
+use vedette_ingest::DecoderChoice;
 
 use super::super::layer::{Origin, Part};
 use super::super::raw::{RawCamera, RuleTable};
@@ -19,7 +20,20 @@ const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
 
 /// Checks a camera; `None` where none could be made of it.
 pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<Camera> {
-    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule } = raw;
+    let RawCamera {
+        url,
+        user,
+        password,
+        transport,
+        fps,
+        pipeline,
+        decoder,
+        loop_filter,
+        mask,
+        zone,
+        line,
+        rule,
+    } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
         check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
@@ -53,6 +67,8 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
         transport,
         fps,
         pipeline,
+        decoder: DecoderChoice::of(&decoder),
+        loop_filter,
         masks,
         zones,
         lines,
