@@ -77,6 +77,7 @@ pub struct Node {
     served: Served,
     published: (usize, usize),
     arming: Arc<Arming>,
+    wakes: Arc<camera::Wakes>,
     duties: Duties,
 }
 
@@ -259,6 +260,7 @@ impl Node {
             serving,
             published: (0, 0),
             arming,
+            wakes: Arc::default(),
             duties,
         };
         if let Err(error) = node.start_all(descriptions) {
@@ -293,6 +295,7 @@ impl Node {
             outbox: Arc::clone(&self.outbox),
             latest: Arc::clone(&self.latest),
             arming: Arc::clone(&self.arming),
+            wakes: Arc::clone(&self.wakes),
             time_zone: self.config.node.time_zone.clone(),
             wall_ok: Arc::clone(&self.wall_ok),
         };
