@@ -166,6 +166,7 @@ impl Adaptive {
         } else {
             let kind = if packet.droppable { Kind::NonReference } else { Kind::Reference };
             if self.sizes.packet(kind, packet.data.len()) {
+                log::debug!("{:.2} s: motion by packet size, {} bytes", at.secs_f64(), packet.data.len());
                 self.attention.motion(at);
             }
         }
@@ -256,13 +257,17 @@ impl Adaptive {
         if self.state() == Decode::Quiet {
             return if frame.is_keyframe() { self.quiet_picture(frame) } else { Use::Nothing };
         }
+        if frame.is_keyframe() {
+            // It is coded anew: what differs from the pictures before it is coding, also in those after it.
+            self.pictures.interrupt();
+        }
         if frame.is_keyframe() && self.compared.is_none_or(|last| at >= last + KEYFRAMES_APART) {
             self.compare_keyframe(frame);
         }
         if !self.due.take(at) {
             return Use::Nothing;
         }
-        if self.seen.is_none_or(|last| at >= last + PICTURES_APART) {
+        if !frame.is_keyframe() && self.seen.is_none_or(|last| at >= last + PICTURES_APART) {
             self.compare_picture(frame);
         }
         if self.told.is_some_and(|told| at <= told) {
@@ -311,6 +316,11 @@ impl Adaptive {
         self.compared = Some(at);
         let look = self.keyframes.look(frame, &self.parked);
         if look.verdict == Verdict::Moved {
+            log::debug!(
+                "{:.2} s: motion between keyframes, {:.4} of the picture",
+                at.secs_f64(),
+                look.changed
+            );
             self.attention.motion(at);
         } else {
             self.still = Some(at);
@@ -321,8 +331,13 @@ impl Adaptive {
     fn compare_picture(&mut self, frame: &Frame) {
         let at = frame.moment().pts;
         self.seen = Some(at);
-        let verdict = self.pictures.look(frame, &self.parked).verdict;
+        let look = self.pictures.look(frame, &self.parked);
+        let verdict = look.verdict;
+        if verdict == Verdict::First {
+            return;
+        }
         if verdict == Verdict::Moved {
+            log::debug!("{:.2} s: motion between pictures, {:.4} of them", at.secs_f64(), look.changed);
             self.attention.motion(at);
         }
         self.sizes.label(match verdict {
