@@ -54,7 +54,7 @@ const PIECE: u32 = 6;
 /// Frames a second of the footage.
 const FPS: u32 = 10;
 /// Small figures that cross the still picture in one second: when, seconds; at different places in the GOP.
-pub const CROSSINGS: [f64; 6] = [40.2, 60.5, 80.8, 101.1, 121.4, 141.7];
+pub const CROSSINGS: [f64; 5] = [60.5, 80.8, 101.1, 121.4, 141.7];
 
 /// When each piece of [`pieces`] begins and ends, seconds.
 pub fn spans() -> Vec<(f64, f64)> {
@@ -84,7 +84,7 @@ pub fn pieces(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     made(&format!("pieces-{}", rate.as_str().to_lowercase()), &inputs, &filter, &rate.options(FPS))
 }
 
-/// Stillness in which a person of 18x40 pixels crosses a third of the picture within a second, six times. Before, people
+/// Stillness in which a person of 24x54 pixels crosses a third of the picture within a second, five times. Before, people
 /// teach the gate what motion is: one piece of the footage, at 20 s.
 ///
 /// # Errors
@@ -96,7 +96,7 @@ pub fn crossings(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     let within = CROSSINGS.map(|at| format!("between(t,{at},{})", at + 1.0)).join("+");
     let x = CROSSINGS.map(|at| format!("between(t,{at},{})*(250+250*(t-{at}))", at + 1.0)).join("+");
     let filter = format!(
-        "[0:v]{}[still];[1:v]fps={FPS},format=yuv420p,setsar=1,setpts=PTS+{STILL}/TB[people];[2:v]scale=18:40,format=yuv420p\
+        "[0:v]{}[still];[1:v]fps={FPS},format=yuv420p,setsar=1,setpts=PTS+{STILL}/TB[people];[2:v]scale=24:54,format=yuv420p\
          [person];[still][person]overlay=x='{x}':y=225:enable='{within}'[walk];[walk][people]overlay=eof_action=pass:\
          enable='between(t,{STILL},{})',fps={FPS}[out]",
         noise(0),
@@ -105,15 +105,15 @@ pub fn crossings(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     made(&format!("crossings-{}", rate.as_str().to_lowercase()), &inputs, &filter, &rate.options(FPS))
 }
 
-/// For a live camera: 640x360 at 25 fps, half a minute of stillness with 5 s of people in its middle; it is played over
-/// and over.
+/// For a live camera: 640x360 at 25 fps, 36 s of stillness with 5 s of people in its middle; it is played over and
+/// over, and larger packets of an encoder that begins stand at the seam.
 ///
 /// # Errors
 /// As of [`pieces`].
 pub fn yard(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     let mut inputs: Vec<String> = still(16).to_vec();
     inputs.extend(["-ss", "10", "-t", "5", "-i", "vtest.avi"].map(str::to_owned));
-    inputs.extend(still(11));
+    inputs.extend(still(20));
     let size = "scale=640:360,setsar=1,fps=25";
     let filter = format!(
         "[0:v]{size},{}[a];[1:v]framerate=fps=25:scene=100,{size},format=yuv420p[b];[2:v]{size},{}[c];\

@@ -195,7 +195,7 @@ impl Adaptive {
         self.counters.set_decode(self.state());
         if before == Decode::Quiet {
             self.pictures.interrupt();
-            self.sizes.label(Label::Unsure);
+            self.label(Label::Unsure);
             self.go_back(self.still);
         } else if self.state() == Decode::Quiet {
             self.owed = false;
@@ -289,16 +289,16 @@ impl Adaptive {
         }
         let places_changed = match self.compare_keyframe(frame) {
             (Verdict::Moved, _) => {
-                self.sizes.label(Label::Unsure);
+                self.label(Label::Unsure);
                 self.update();
                 return Use::Nothing;
             }
             (Verdict::Still, places_changed) => {
-                self.sizes.label(Label::Quiet);
+                self.label(Label::Quiet);
                 places_changed
             }
             (Verdict::First | Verdict::Light, places_changed) => {
-                self.sizes.label(Label::Unsure);
+                self.label(Label::Unsure);
                 places_changed
             }
         };
@@ -309,6 +309,12 @@ impl Adaptive {
         }
         self.told = Some(at);
         Use::Still
+    }
+
+    /// Tells the packet-size gate what pictures showed; the first GOP is not counted, in which encoders still look for
+    /// their rate.
+    fn label(&mut self, label: Label) {
+        self.sizes.label(if self.gop.distances.is_empty() { Label::Unsure } else { label });
     }
 
     fn compare_keyframe(&mut self, frame: &Frame) -> (Verdict, bool) {
@@ -340,13 +346,14 @@ impl Adaptive {
             log::debug!("{:.2} s: motion between pictures, {:.4} of them", at.secs_f64(), look.changed);
             self.attention.motion(at);
         }
-        self.sizes.label(match verdict {
+        let label = match verdict {
             // The packets that wait for a label are newer than this picture.
             _ if self.cursor.is_behind() => Label::Unsure,
             Verdict::Moved => Label::Active,
             Verdict::Still if !self.moving => Label::Quiet,
             _ => Label::Unsure,
-        });
+        };
+        self.label(label);
     }
 
     /// What the scene made of a picture of `at`.

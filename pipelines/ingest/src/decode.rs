@@ -136,18 +136,17 @@ struct GstDecoder {
 /// and each push returns when the elements behind it are through: when the mark leaves the source, they are.
 const MARK: &str = "vedette-settle";
 
-/// Counts marks, which go no further than the source.
+/// Counts marks as they leave the source; nobody behind it knows them.
 fn count_marks(input: &AppSrc, shared: &Arc<Shared>) -> Option<()> {
     let shared = Arc::clone(shared);
     let pad = input.static_pad("src")?;
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         let mark = info.event().and_then(|event| event.structure()).is_some_and(|s| s.name() == MARK);
-        if !mark {
-            return gst::PadProbeReturn::Ok;
+        if mark {
+            shared.marks.fetch_add(1, Ordering::Release);
+            shared.wake();
         }
-        shared.marks.fetch_add(1, Ordering::Release);
-        shared.wake();
-        gst::PadProbeReturn::Drop
+        gst::PadProbeReturn::Ok
     })?;
     Some(())
 }
