@@ -359,8 +359,13 @@ impl Adaptive {
     /// What the scene made of a picture of `at`.
     pub(crate) fn looked(&mut self, at: Pts, scene: &Scene) {
         self.told = self.told.max(Some(at));
+        let known = self.parked.len();
         (self.parked, self.moving) = scene.parked();
         self.attention.tracks(at, self.moving);
+        if self.state() == Decode::Quiet && self.parked.len() < known {
+            // What was parked was not found again: gone, or hidden.
+            self.attention.motion(at);
+        }
         if self.state() != Decode::Quiet {
             self.checked = at;
         }

@@ -274,7 +274,7 @@ impl Scene {
     }
 
     /// Boxes of the tracks that are parked (they have not moved 0.1 of their height for 10 s, and were there at the
-    /// last look), 0..1 of the picture; and whether any other track is alive.
+    /// last look), 0..1 of the picture; and whether a confirmed track is alive that is not parked.
     pub fn parked(&self) -> (Vec<BBox>, bool) {
         self.tracker.parked()
     }

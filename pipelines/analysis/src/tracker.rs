@@ -68,11 +68,12 @@ impl Tracker {
         self.tracks.extend(self.objects.iter().map(|o| o.track().clone()));
     }
 
-    /// Boxes of what is parked and was there at the last look, and whether there is anything else.
+    /// Boxes of what is parked and was there at the last look, and whether anything confirmed is not parked. What was
+    /// found only once holds nothing: detectors see things in noise.
     pub(crate) fn parked(&self) -> (Vec<BBox>, bool) {
         let parked = |o: &&Object| o.is_parked() && o.track().observed;
         let boxes: Vec<BBox> = self.objects.iter().filter(parked).map(|o| o.track().bbox).collect();
-        let others = boxes.len() < self.objects.len();
+        let others = self.objects.iter().any(|o| o.track().confirmed && !o.is_parked());
         (boxes, others)
     }
 
@@ -288,8 +289,8 @@ mod tests {
         }
         tracker.step(at(70.0), 1.5, Some(&[]));
         assert_eq!(
-            (ids(&tracker), tracker.parked().1),
-            (vec![1], true),
+            (ids(&tracker), tracker.parked()),
+            (vec![1], (Vec::new(), false)),
             "one look that missed it is no proof"
         );
         tracker.step(at(71.9), 1.5, Some(&[seen("person", 0.9, 0.51)]));
