@@ -82,6 +82,7 @@ pub struct Node {
     published: (usize, usize),
     signer: Option<Arc<Signer>>,
     arming: Arc<Arming>,
+    wakes: Arc<camera::Wakes>,
     duties: Duties,
 }
 
@@ -262,6 +263,7 @@ impl Node {
             published: (0, 0),
             signer,
             arming,
+            wakes: Arc::default(),
             duties,
         };
         if let Err(error) = node.start_all(descriptions) {
@@ -297,6 +299,7 @@ impl Node {
             outbox: Arc::clone(&self.outbox),
             latest: Arc::clone(&self.latest),
             arming: Arc::clone(&self.arming),
+            wakes: Arc::clone(&self.wakes),
             time_zone: self.config.node.time_zone.clone(),
             wall_ok: Arc::clone(&self.wall_ok),
         };

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod binary;
 pub mod certificates;
 pub mod clips;
+pub mod composed;
 pub mod daemon;
 pub mod ledger;
 pub mod mosquitto;

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vedette_core::{Name, Point};
+use vedette_analysis::gate::Mode;
+use vedette_core::{Name, Point, Span};
 use vedette_ingest::{LoopFilter, Transport};
 
 pub use sinks::MqttVersion;
@@ -173,6 +174,13 @@ pub(super) struct RawCamera {
     /// Frames per second that are analysed, 0.2 to 30.
     #[schemars(range(min = 0.2, max = 30.0))]
     pub(super) fps: f32,
+    /// Whether the camera rests while nothing moves, decoding keyframes only: `adaptive` (where the stream lets motion be
+    /// seen), `always` (it never rests) or `force` (it rests also where a short movement can be missed).
+    pub(super) mode: Mode,
+    /// Without motion for so long it rests, 1 s to 1 h.
+    pub(super) quiet_after: Span,
+    /// A catch-up further behind than this passes over what it must, 1 to 10 s.
+    pub(super) catch_up_max: Span,
     /// The receive pipeline: the stem of a file in `pipelines/descriptions`. Default: chosen by URL and codec.
     pub(super) pipeline: Option<String>,
     /// What decodes: `auto` (the first that works: hardware, `libav`, GStreamer's software), `libav`, or the stem of a
@@ -199,6 +207,9 @@ impl Default for RawCamera {
             password: None,
             transport: Transport::Tcp,
             fps: 5.0,
+            mode: Mode::Adaptive,
+            quiet_after: Span::secs(10),
+            catch_up_max: Span::secs(4),
             pipeline: None,
             decoder: "auto".to_owned(),
             loop_filter: LoopFilter::Skip,

@@ -34,14 +34,20 @@ pub trait Decoder: Send {
     /// the oldest goes, see [`Decoder::dropped`]. Who takes frames after each push loses none.
     fn frames(&self) -> &Receiver<Frame>;
 
+    /// Waits until all packets that were given to it have been decoded: the frames that they give are out then, but for
+    /// those that a reordering stream needs later packets for. At most 5 s.
+    fn settle(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Drops what is inside. The next packet must be a keyframe, and may be an earlier one.
     fn flush(&mut self);
 
     /// Frames that nobody took in time.
     fn dropped(&self) -> u64;
 
-    /// Which packets are passed over from now on; at first none, and an implementation may decode more. Pictures that need one that was passed over are
-    /// passed over too, so less skipping than before begins at the next keyframe, or where the pictures allow it.
+    /// Which packets are passed over from now on; at first none, and an implementation may decode more. Pictures that
+    /// need one that was passed over are passed over too, so less skipping than before begins at the next keyframe, or where the pictures allow it.
     fn set_skip(&mut self, skip: Skip) {
         let _ = skip;
     }

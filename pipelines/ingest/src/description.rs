@@ -22,6 +22,8 @@ pub enum DescriptionKind {
     Decode,
     /// From `source` (a file) by `decode` to `out`.
     File,
+    /// From `source` (a file) to `packets` of one codec.
+    Packets,
 }
 
 impl DescriptionKind {
@@ -31,6 +33,7 @@ impl DescriptionKind {
             Self::Receive => &["packets"],
             Self::Decode => &["in", "out"],
             Self::File => &["source", "decode", "out"],
+            Self::Packets => &["source", "packets"],
         }
     }
 }
@@ -76,9 +79,10 @@ impl Description {
         if let Some(unknown) = this.placeholders.iter().find(|p| !PLACEHOLDERS.contains(&p.as_str())) {
             return Err(format!("no placeholder `{unknown}`; there are: {}", PLACEHOLDERS.join(", ")));
         }
-        let needs_codec = matches!(this.kind, DescriptionKind::Receive | DescriptionKind::Decode);
+        let needs_codec = !matches!(this.kind, DescriptionKind::Source | DescriptionKind::File);
         if needs_codec != this.codec.is_some() {
-            return Err("`codec` belongs to the kinds `receive` and `decode`, and they need it".to_owned());
+            let kinds = "`codec` belongs to the kinds `receive`, `decode` and `packets`, and they need it";
+            return Err(kinds.to_owned());
         }
         if this.source.is_some() && this.kind != DescriptionKind::Receive {
             return Err("`source` belongs to the kind `receive`".to_owned());
@@ -269,6 +273,11 @@ impl Descriptions {
         }
         let what = format!("pipeline `{name}` is of kind {:?}, needed is one of {kinds:?}", found.kind);
         Err(Fault::new(FaultClass::MissingElement, what, remedy))
+    }
+
+    /// All of a kind, in order of their names.
+    pub(crate) fn all_of_kind(&self, kind: DescriptionKind) -> impl Iterator<Item = &Description> {
+        self.iter().filter(move |d| d.kind == kind)
     }
 
     /// The decode descriptions for a codec, the highest rank first, whether their elements are there or not.

@@ -2,6 +2,7 @@
 //!
 //! Owns: the decode pipeline and its threads. Does not know: other decoders, which of them is best.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ struct Shared {
     /// Woken when the source has room or something is wrong.
     room: Condvar,
     room_lock: Mutex<()>,
+    /// How many marks have come behind the packets before them.
+    marks: AtomicU64,
 }
 
 impl Shared {
@@ -55,6 +58,27 @@ pub(super) struct GstDecoder {
     outlet: Outlet,
     shared: Arc<Shared>,
     caps: String,
+    /// Marks sent.
+    marks: u64,
+}
+
+/// The event that [`Decoder::settle`] sends behind the packets. The source pushes one after the other on one thread,
+/// and each push returns when the elements behind it are through: when the mark leaves the source, they are.
+const MARK: &str = "vedette-settle";
+
+/// Counts marks as they leave the source; nobody behind it knows them.
+fn count_marks(input: &AppSrc, shared: &Arc<Shared>) -> Option<()> {
+    let shared = Arc::clone(shared);
+    let pad = input.static_pad("src")?;
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        let mark = info.event().and_then(|event| event.structure()).is_some_and(|s| s.name() == MARK);
+        if mark {
+            shared.marks.fetch_add(1, Ordering::Release);
+            shared.wake();
+        }
+        gst::PadProbeReturn::Ok
+    })?;
+    Some(())
 }
 
 impl GstDecoder {
@@ -74,7 +98,9 @@ impl GstDecoder {
             fault: Mutex::default(),
             room: Condvar::new(),
             room_lock: Mutex::default(),
+            marks: AtomicU64::new(0),
         });
+        count_marks(&input, &shared).ok_or_else(|| description.lacks("in"))?;
         input.set_format(gst::Format::Time);
         input.set_max_buffers(WAITING_PACKETS);
         input.set_max_bytes(0);
@@ -82,7 +108,7 @@ impl GstDecoder {
         input.set_callbacks(AppSrcCallbacks::builder().need_data(move |_, _| waker.wake()).build());
         deliver(&output, &shared, masks, outlet.clone());
         watch_bus(&pipeline, &shared, &description.name);
-        let mut this = Self { pipeline, input, outlet, shared, caps: String::new() };
+        let mut this = Self { pipeline, input, outlet, shared, caps: String::new(), marks: 0 };
         this.tell_caps(&stream.caps)?;
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             let fault = this.take_fault();
@@ -108,10 +134,12 @@ impl GstDecoder {
 
     /// Waits until the source has room for one packet.
     fn wait_for_room(&self) -> Result<(), Fault> {
+        self.wait_while(|| self.input.current_level_buffers() >= WAITING_PACKETS)
+    }
+
+    fn wait_while(&self, condition: impl Fn() -> bool) -> Result<(), Fault> {
         let guard = self.shared.room_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |(): &mut ()| {
-            self.input.current_level_buffers() >= WAITING_PACKETS && self.take_fault().is_none()
-        };
+        let full = |(): &mut ()| condition() && self.take_fault().is_none();
         let waited = self.shared.room.wait_timeout_while(guard, PUSH_DEADLINE, full);
         let (_guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
         match self.take_fault() {
@@ -149,11 +177,23 @@ impl Decoder for GstDecoder {
         self.outlet.frames()
     }
 
+    fn settle(&mut self) -> Result<(), Fault> {
+        let mark = gst::event::CustomDownstream::new(gst::Structure::new_empty(MARK));
+        if !self.input.send_event(mark) {
+            // A pipeline that stops takes none; the next push tells why.
+            return Ok(());
+        }
+        self.marks += 1;
+        self.wait_while(|| self.shared.marks.load(Ordering::Acquire) < self.marks)
+    }
+
     fn flush(&mut self) {
         *self.shared.moments() = Moments::default();
         // Ready and back frees the pictures held inside; with a software decoder that takes well under 1 ms. A
         // failure shows at the next push.
         let _ = self.pipeline.set_state(gst::State::Ready);
+        // Marks that were inside are gone with it.
+        self.shared.marks.store(self.marks, Ordering::Release);
         let _ = self.pipeline.set_state(gst::State::Playing);
         self.outlet.clear();
     }

@@ -84,7 +84,7 @@ impl Selected {
             Err(fault) if trial.next.is_empty() => return Err(fault),
             Err(fault) => fault.to_string(),
             Ok(()) if self.outlet.decoded() - trial.decoded_before >= WORKS => {
-                self.settle();
+                self.conclude();
                 return Ok(());
             }
             Ok(()) if trial.pushed < WITHIN || trial.next.is_empty() => return Ok(()),
@@ -93,7 +93,8 @@ impl Selected {
         self.take_over(failure)
     }
 
-    fn settle(&mut self) {
+    /// It works.
+    fn conclude(&mut self) {
         let Some(trial) = self.trial.take() else { return };
         let camera = self.setup.camera.as_ref().map_or("", |camera| camera.as_str());
         let stream = &self.setup.stream;
@@ -177,6 +178,10 @@ impl Decoder for Selected {
 
     fn frames(&self) -> &Receiver<Frame> {
         self.outlet.frames()
+    }
+
+    fn settle(&mut self) -> Result<(), Fault> {
+        self.decoder.settle()
     }
 
     fn flush(&mut self) {
