@@ -192,7 +192,7 @@ impl<'a> Loader<'a> {
             }
         };
         let mut check = Check::new(&self.sources, &reported);
-        let check::Checked { node, inference, brokers, webhooks, cameras } =
+        let check::Checked { node, inference, brokers, webhooks, evidence, cameras } =
             check::run(&mut check, raw, self.options);
         let found = check.diagnostics;
         self.diagnostics.extend(found);
@@ -207,6 +207,7 @@ impl<'a> Loader<'a> {
             inference,
             brokers,
             webhooks,
+            evidence,
             cameras,
             hash,
             warnings: diagnostics,

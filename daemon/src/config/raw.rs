@@ -4,6 +4,8 @@
 //! fit together (`check` does). Every field has a default, since each file may hold any part of the whole; what is
 //! needed is demanded after merging.
 
+pub(super) mod evidence;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vedette_core::{Name, Point, Severity, Span};
 use vedette_ingest::Transport;
+
+use evidence::{RawCameraEvidence, RawEvidence};
 
 /// A configuration file of Vedette.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -25,6 +29,8 @@ pub(super) struct Raw {
     pub(super) broker: BTreeMap<String, RawBroker>,
     /// Where events are posted to, by name: `[webhook.office]`.
     pub(super) webhook: BTreeMap<String, RawWebhook>,
+    /// Pictures and clips of incidents.
+    pub(super) evidence: RawEvidence,
     /// Cameras, by name: `[camera.gate]`. The name becomes a topic level.
     pub(super) camera: BTreeMap<String, RawCamera>,
     /// A file of user names and passwords (TOML, mode 0600), relative to the configuration directory. Read where
@@ -346,6 +352,8 @@ pub(super) struct RawCamera {
     pub(super) line: BTreeMap<String, Vec<Point>>,
     /// Behaviours to report, by name: `[camera.gate.rule.night]`.
     pub(super) rule: BTreeMap<String, RuleTable>,
+    /// What of `[evidence]` is otherwise here: `[camera.NAME.evidence]`.
+    pub(super) evidence: RawCameraEvidence,
 }
 
 impl Default for RawCamera {
@@ -361,6 +369,7 @@ impl Default for RawCamera {
             zone: BTreeMap::new(),
             line: BTreeMap::new(),
             rule: BTreeMap::new(),
+            evidence: RawCameraEvidence::default(),
         }
     }
 }

@@ -182,6 +182,8 @@ pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
         reconnects: counters.reconnects.get(),
         events: counters.events.get(),
         events_lost: counters.events_lost.get(),
+        evidence: counters.evidence.get(),
+        evidence_lost: counters.evidence_lost.get(),
         infer_ms: infer * 1e3,
         delay_ms: delay * 1e3,
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use vedette_core::{
-    ClockSource, Direction, EndedBy, Event, Name, ObjectSummary, Phase, Severity, SpeedUnit, TrackId,
+    ClockSource, Direction, EndedBy, Event, EvidenceNames, Name, ObjectSummary, Phase, Severity, SpeedUnit, TrackId,
 };
 
 use super::{Dialect, Message, ModelStamp, Place, Settings, Stamp, Update};
@@ -94,7 +94,7 @@ pub fn event(stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) ->
         unit: event.unit,
         why: &event.why,
         ended_by: event.ended_by,
-        evidence: EvidenceMessage { snapshot: None, clip: None },
+        evidence: EvidenceMessage::of(&event.evidence),
         suppressed: event.suppressed,
         model: &stamp.model,
         config: &stamp.config,
@@ -163,6 +163,18 @@ impl<'a> ObjectMessage<'a> {
 struct EvidenceMessage<'a> {
     snapshot: Option<&'a str>,
     clip: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'a str>,
+}
+
+impl<'a> EvidenceMessage<'a> {
+    fn of(names: &'a EvidenceNames) -> Self {
+        Self {
+            snapshot: names.snapshot.as_deref(),
+            clip: names.clip.as_deref(),
+            missing: names.missing.as_deref(),
+        }
+    }
 }
 
 /// Rounds half away from zero; what is not finite becomes 0, since JSON has no word for it.
@@ -247,6 +259,7 @@ mod tests {
             why: "person inside yard for 0.4 s".to_owned(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         (stamp, event)
     }

@@ -22,6 +22,12 @@ pub enum DescriptionKind {
     Decode,
     /// From `source` (a file) by `decode` to `out`.
     File,
+    /// From `in` (access units) to `out` (a file).
+    Clip,
+    /// From `in` (pictures) to `out` (a file).
+    Encode,
+    /// From `in` (one picture) to `out` (a JPEG).
+    Snapshot,
 }
 
 impl DescriptionKind {
@@ -29,7 +35,7 @@ impl DescriptionKind {
         match self {
             Self::Source => &["source"],
             Self::Receive => &["packets"],
-            Self::Decode => &["in", "out"],
+            Self::Decode | Self::Clip | Self::Encode | Self::Snapshot => &["in", "out"],
             Self::File => &["source", "decode", "out"],
         }
     }
@@ -49,7 +55,7 @@ pub struct Description {
     pub about: String,
     /// What it is for.
     pub kind: DescriptionKind,
-    /// The codec it is for; `receive` and `decode` need one.
+    /// The codec it is for; `receive`, `decode` and `clip` need one.
     pub codec: Option<Codec>,
     /// Of `receive`: the description of kind `source` whose pads it is linked to. Absent: the launch text is whole.
     pub source: Option<String>,
@@ -72,9 +78,11 @@ impl Description {
         if let Some(unknown) = this.placeholders.iter().find(|p| !PLACEHOLDERS.contains(&p.as_str())) {
             return Err(format!("no placeholder `{unknown}`; there are: {}", PLACEHOLDERS.join(", ")));
         }
-        let needs_codec = matches!(this.kind, DescriptionKind::Receive | DescriptionKind::Decode);
-        if needs_codec != this.codec.is_some() {
-            return Err("`codec` belongs to the kinds `receive` and `decode`, and they need it".to_owned());
+        use DescriptionKind::{Clip, Decode, Receive};
+        if matches!(this.kind, Receive | Decode | Clip) != this.codec.is_some() {
+            return Err(
+                "`codec` belongs to the kinds `receive`, `decode` and `clip`, and they need it".to_owned()
+            );
         }
         if this.source.is_some() && this.kind != DescriptionKind::Receive {
             return Err("`source` belongs to the kind `receive`".to_owned());
@@ -266,6 +274,11 @@ impl Descriptions {
         Err(Fault::new(FaultClass::MissingElement, what, remedy))
     }
 
+    /// The description of kind `clip` for a codec.
+    pub(crate) fn clip(&self, codec: Codec) -> Option<&Description> {
+        self.iter().find(|d| d.kind == DescriptionKind::Clip && d.codec == Some(codec))
+    }
+
     /// The decode description of the highest rank whose elements are there.
     pub(crate) fn decoder(&self, codec: Codec) -> Result<&Description, Fault> {
         let fitting =
@@ -288,10 +301,13 @@ impl Descriptions {
 fn package_of(element: &str) -> Option<&'static str> {
     Some(match element {
         "appsrc" | "appsink" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
-        "filesrc" => "libgstreamer1.0-0",
-        "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" => "gstreamer1.0-plugins-good",
+        "filesrc" | "filesink" => "libgstreamer1.0-0",
+        "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" | "jpegenc" | "mp4mux" => {
+            "gstreamer1.0-plugins-good"
+        }
         _ if element.starts_with("rtp") || element.starts_with("v4l2") => "gstreamer1.0-plugins-good",
-        "h264parse" | "h265parse" | "jpegparse" | "openh264dec" => "gstreamer1.0-plugins-bad",
+        "h264parse" | "h265parse" | "h264timestamper" | "h265timestamper" | "jpegparse" | "openh264dec"
+        | "openh264enc" => "gstreamer1.0-plugins-bad",
         // The old VA-API elements have a package of their own; `va` is the new ones' beginning, and theirs too.
         _ if element.starts_with("vaapi") => "gstreamer1.0-vaapi",
         _ if element.starts_with("va") || element.starts_with("nv") => "gstreamer1.0-plugins-bad",

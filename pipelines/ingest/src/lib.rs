@@ -2,13 +2,14 @@
 //!
 //! Owns: receiving ([`Receiver`]), decoding ([`open_decoder`], [`FileReader`]), the one time line of a camera
 //! ([`TimeLine`]), what a fault of a camera means ([`Fault`], [`Backoff`], [`Watchdog`]), the encoded past
-//! ([`Ring`]) and the description files. Does not know: detection, rules, configuration files, MQTT; no type of
+//! ([`Ring`]), clips and snapshots of it ([`ClipWriter`], [`jpeg`]) and the description files. Does not know: detection, rules, configuration files, MQTT; no type of
 //! GStreamer leaves this crate.
 #![forbid(unsafe_code)]
 
 mod assemble;
 pub mod backoff;
 mod bus;
+pub mod clip;
 pub mod decode;
 pub mod description;
 pub mod fault;
@@ -21,6 +22,7 @@ mod picture;
 pub mod probe;
 pub mod receive;
 pub mod ring;
+pub mod snapshot;
 pub mod source;
 #[cfg(test)]
 mod testing;
@@ -29,6 +31,7 @@ mod unpack;
 pub mod watchdog;
 
 pub use backoff::Backoff;
+pub use clip::{ClipEncoder, ClipError, ClipWriter};
 pub use decode::{Decoder, open_decoder};
 pub use description::{Description, DescriptionError, Descriptions, MissingElement};
 pub use fault::{Fault, FaultClass};
@@ -39,6 +42,7 @@ pub use packet::{Codec, Item, Packet, StreamInfo};
 pub use probe::{Probe, probe};
 pub use receive::{Receiver, leaked_pipelines};
 pub use ring::Ring;
+pub use snapshot::jpeg;
 pub use source::{SourceConfig, Transport};
 pub use timeline::{Placed, TimeLine};
 pub use watchdog::Watchdog;

@@ -10,16 +10,20 @@ use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
 use super::super::layer::{Origin, Part};
 use super::super::raw::{RawCamera, RuleTable};
 use super::super::words::hint;
-use super::super::{Camera, Config};
-use super::Check;
-use super::url;
+use super::super::{Camera, CameraEvidence, Config};
+use super::{Check, evidence, url};
 
 const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
 const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
 
 /// Checks a camera; `None` where none could be made of it.
-pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<Camera> {
-    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule } = raw;
+pub(super) fn build(
+    check: &mut Check<'_>,
+    id: &str,
+    raw: RawCamera,
+    every: &CameraEvidence,
+) -> Option<Camera> {
+    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule, evidence } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
         check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
@@ -36,6 +40,7 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
             name.zip(built)
         })
         .collect();
+    let evidence = evidence::camera(check, id, evidence, every);
     let Some(url) = url else {
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
         return None;
@@ -57,6 +62,7 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
         zones,
         lines,
         rules,
+        evidence,
     })
 }
 

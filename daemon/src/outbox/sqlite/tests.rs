@@ -57,6 +57,7 @@ fn event(id: u128, phase: Phase, severity: Severity) -> Event {
         why: String::new(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 
