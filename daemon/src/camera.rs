@@ -23,6 +23,7 @@ use vedette_ingest::{Backoff, Descriptions, Fault, Masks};
 use crate::arming::Arming;
 use crate::config;
 use crate::counters::CameraCounters;
+use crate::evidence::{Evidence, Recorder};
 use crate::infer::Inference;
 use crate::outbox::Outbox;
 use crate::random::Random;
@@ -62,6 +63,8 @@ pub struct CameraDeps {
     pub inference: Inference,
     /// Where events go.
     pub outbox: Arc<dyn Outbox>,
+    /// Where pictures and clips go.
+    pub evidence: Evidence,
     /// Where retained topics go.
     pub latest: Arc<Latest>,
     /// Rules that were armed or disarmed by command.
@@ -92,12 +95,14 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
     let report = Arc::new(Report::new(config.id.clone(), Arc::clone(&counters), &deps));
     let stop = Shutdown::new();
     let ended_by = Arc::new(Mutex::new(EndedBy::Restart));
-    let analyst = Analyst::new(&config, &deps, Arc::clone(&counters))?;
+    let recorder = deps.evidence.recorder(&config, &counters);
+    let analyst = Analyst::new(&config, &deps, Arc::clone(&counters), Arc::clone(&recorder))?;
     let camera = Camera {
         config: Arc::clone(&config),
         deps,
         counters: Arc::clone(&counters),
         report: Arc::clone(&report),
+        recorder,
         analyst,
         masks: Masks::new(config.masks.values().cloned().collect()),
         backoff: Backoff::default(),
@@ -166,6 +171,7 @@ struct Camera {
     deps: CameraDeps,
     counters: Arc<CameraCounters>,
     report: Arc<Report>,
+    recorder: Arc<Recorder>,
     analyst: Analyst,
     masks: Masks,
     backoff: Backoff,
@@ -222,7 +228,8 @@ impl Camera {
     /// After a panic (a defect; the hook has logged where): its incidents end, and the stream begins anew with a new
     /// scene. True when asked to stop.
     fn recover(&mut self) -> bool {
-        match Analyst::new(&self.config, &self.deps, Arc::clone(&self.counters)) {
+        let (counters, recorder) = (Arc::clone(&self.counters), Arc::clone(&self.recorder));
+        match Analyst::new(&self.config, &self.deps, counters, recorder) {
             Ok(fresh) => {
                 let mut broken = std::mem::replace(&mut self.analyst, fresh);
                 // What broke once may break again.

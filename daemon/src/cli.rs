@@ -13,6 +13,7 @@ mod progress;
 mod replay;
 mod run;
 mod schema;
+mod verify;
 mod version;
 
 use std::io::{IsTerminal, Write};
@@ -107,6 +108,8 @@ enum Verb {
     /// Events that wait for brokers: what there is, and dropping it
     #[command(subcommand)]
     Outbox(outbox::Verb),
+    /// Check the signatures of received messages, and what is missing among them
+    Verify(verify::Arguments),
     /// Print versions: program, GStreamer, ONNX Runtime
     Version,
 }
@@ -166,6 +169,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Verb::Model(verb) => model::run(global, verb),
         Verb::Eval(verb) => eval::run(global, verb),
         Verb::Outbox(verb) => outbox::run(global, verb),
+        Verb::Verify(arguments) => verify::run(global, arguments),
         Verb::Version => version::run(global),
     }
 }

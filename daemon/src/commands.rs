@@ -13,16 +13,17 @@ use serde_json::{Map, Value, json};
 use vedette_core::{CameraId, Clock, IncidentIds, Name};
 
 use crate::arming::Arming;
+use crate::evidence::Evidence;
 use crate::outbox::Outbox;
 
-vedette_core::registry! { dyn Verb: arm, disarm, status, test_alarm, }
+vedette_core::registry! { dyn Verb: arm, disarm, snapshot, status, test_alarm, }
 
 /// Requests longer than this are not read.
 const MOST_BYTES: usize = 64 * 1024;
 
 /// A request with its arguments.
 pub trait Verb: Send {
-    /// Does it, quickly.
+    /// Does it, within seconds: requests are answered one behind the other.
     ///
     /// # Errors
     /// Why it was not done, for whoever asked.
@@ -39,6 +40,8 @@ pub struct Site {
     pub arming: Arc<Arming>,
     /// Where a test alarm goes.
     pub outbox: Arc<dyn Outbox>,
+    /// Who takes pictures.
+    pub evidence: Evidence,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
     /// For incidents that are asked for.

@@ -124,6 +124,8 @@ impl Config {
 pub struct Node {
     /// Its name: a topic level.
     pub id: Name,
+    /// Whether events are signed. Default false.
+    pub sign: bool,
     /// Of schedules.
     pub time_zone: jiff::tz::TimeZone,
     /// Its IANA name.

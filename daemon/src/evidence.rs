@@ -92,10 +92,10 @@ impl RunningEvidence {
 
     /// Completes what was begun, once all cameras have stopped; what is still to be coded anew is given up. False when
     /// `deadline` passed before; the threads are then left behind.
-    pub fn stop(self, deadline: Duration) -> bool {
-        let Self { evidence, stop, threads, clock } = self;
-        stop.request();
-        evidence.desk.close();
+    pub fn stop(&mut self, deadline: Duration) -> bool {
+        self.stop.request();
+        self.evidence.desk.close();
+        let (threads, clock) = (std::mem::take(&mut self.threads), &self.clock);
         let (patience, began) = (Shutdown::new(), clock.now());
         while !threads.iter().all(JoinHandle::is_finished) {
             if clock.now().since(began) >= deadline {
@@ -110,6 +110,12 @@ impl RunningEvidence {
 }
 
 impl Evidence {
+    /// Without anybody who writes.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Self { desk: Desk::new().0, recorders: Arc::default() }
+    }
+
     /// The recorder of a camera, which takes the place of an earlier one.
     pub fn recorder(&self, camera: &Arc<config::Camera>, counters: &Arc<CameraCounters>) -> Arc<Recorder> {
         let recorder = Arc::new(Recorder::new(camera, counters, self.desk.clone()));

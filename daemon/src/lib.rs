@@ -24,6 +24,7 @@ pub mod random;
 pub mod replay;
 pub mod service;
 pub mod share;
+pub mod signing;
 pub mod sinks;
 mod state_file;
 pub mod time_sync;

@@ -24,9 +24,11 @@ use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
+use crate::evidence::{self, EvidenceDeps, RunningEvidence};
 use crate::infer::{Inference, RunningInference};
 use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
+use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, Sink, SinkDeps};
 use crate::time_sync;
@@ -64,6 +66,7 @@ pub struct Node {
     config: Config,
     host: Host,
     cameras: Vec<RunningCamera>,
+    evidence: RunningEvidence,
     inference: RunningInference,
     outbox: Arc<dyn Outbox>,
     latest: Arc<Latest>,
@@ -76,6 +79,7 @@ pub struct Node {
     serving: Serving,
     served: Served,
     published: (usize, usize),
+    signer: Option<Arc<Signer>>,
     arming: Arc<Arming>,
     duties: Duties,
 }
@@ -91,10 +95,10 @@ pub struct Kept {
 
 impl Kept {
     /// Of a node whose configuration is `config`, opened for the first time.
-    fn open(config: &Config, host: &Host, detector: &Detector) -> Result<Self, StartError> {
+    fn open(config: &Config, host: &Host, stamp: Stamp) -> Result<Self, StartError> {
         let sinks = sink_names(config);
         let embedded = embedded_for(config, host, None)?;
-        let outbox = SqliteOutbox::open(&host.state, stamp_of(config, detector), &sinks, &host.clock)?;
+        let outbox = SqliteOutbox::open(&host.state, stamp, &sinks, &host.clock)?;
         Ok(Self {
             outbox: Arc::new(outbox),
             latest: Arc::new(Latest::default()),
@@ -106,9 +110,9 @@ impl Kept {
 
     /// Fits what was kept to another configuration: new numbers on what comes, brokers that are gone get nothing any
     /// more, topics of cameras and rules that are gone are cleared.
-    fn adapt(&mut self, config: &Config, host: &Host, detector: &Detector) -> Result<(), StartError> {
+    fn adapt(&mut self, config: &Config, host: &Host, stamp: Stamp) -> Result<(), StartError> {
         self.embedded = embedded_for(config, host, self.embedded.take())?;
-        self.outbox.restamp(stamp_of(config, detector));
+        self.outbox.restamp(stamp);
         let sinks = sink_names(config);
         for gone in sink_names(&self.config).iter().filter(|id| !sinks.contains(id)) {
             self.outbox.detach(gone);
@@ -136,11 +140,6 @@ impl Kept {
         }
         self.outbox.close();
     }
-}
-
-/// As [`stamp`], of what serves now.
-fn stamp_of(config: &Config, detector: &Detector) -> Stamp {
-    stamp(config, detector.name(), &detector.serving().now())
 }
 
 /// The broker in this process, where the configuration wants it.
@@ -229,9 +228,11 @@ impl Node {
             .thread_name("sockets")
             .enable_all()
             .build()?;
+        let signer = config.node.sign.then(|| Signer::open(&host.state)).transpose()?.map(Arc::new);
+        let stamp = stamp(&config, &model, &serving.now(), signer.as_ref());
         match kept {
-            Some(kept) => kept.adapt(&config, &host, &detector)?,
-            None => *kept = Some(Kept::open(&config, &host, &detector)?),
+            Some(kept) => kept.adapt(&config, &host, stamp)?,
+            None => *kept = Some(Kept::open(&config, &host, stamp)?),
         }
         // A core each for as many sessions as the machine has, whatever their number: more would only make all late.
         let workers =
@@ -242,11 +243,19 @@ impl Node {
         };
         let arming = Arc::new(Arming::open(&host.state, host.clock.wall()).map_err(state_failed(&host))?);
         let duties = Duties::new()?;
+        let evidence_deps = EvidenceDeps {
+            state: host.state.clone(),
+            clock: Arc::clone(&host.clock),
+            outbox: Arc::clone(&outbox),
+            descriptions: Arc::clone(&descriptions),
+        };
+        let evidence = evidence::start(&config.evidence, &evidence_deps)?;
         let mut node = Self {
             since,
             config,
             host,
             cameras: Vec::new(),
+            evidence,
             inference,
             outbox,
             latest,
@@ -258,6 +267,7 @@ impl Node {
             served: serving.now(),
             serving,
             published: (0, 0),
+            signer,
             arming,
             duties,
         };
@@ -291,6 +301,7 @@ impl Node {
             descriptions,
             inference: self.inference.handle(),
             outbox: Arc::clone(&self.outbox),
+            evidence: self.evidence.handle(),
             latest: Arc::clone(&self.latest),
             arming: Arc::clone(&self.arming),
             time_zone: self.config.node.time_zone.clone(),
@@ -334,7 +345,7 @@ impl Node {
         let (served, now) = (self.serving.now(), (self.cameras.len(), self.cameras_up()));
         let changed = served != self.served;
         if changed {
-            self.outbox.restamp(stamp(&self.config, &self.model, &served));
+            self.outbox.restamp(stamp(&self.config, &self.model, &served, self.signer.as_ref()));
             self.served = served;
         }
         if changed || now != self.published {
@@ -369,6 +380,7 @@ impl Node {
             cameras,
             cameras_up,
             providers: provider_shares(&self.model, &self.served),
+            public_key: self.signer.as_ref().map(|signer| signer.public()),
         });
     }
 
@@ -413,6 +425,8 @@ impl Node {
         for camera in std::mem::take(&mut self.cameras) {
             clean &= camera.join(&*clock, left(0.6));
         }
+        // Word of what is complete is still delivered.
+        clean &= self.evidence.stop(left(0.75));
         self.close_health(by);
         self.publish_status("stopping");
         // All at once: one that does not answer takes no time from the others.

@@ -1,5 +1,6 @@
 //! Between the rules and the brokers: an event that [`Outbox::append`] answered for is produced, numbered and frozen
-//! as bytes; it stays for every sink until that sink has acknowledged it.
+//! as bytes; it stays for every sink until that sink has acknowledged it. So does word of evidence
+//! ([`Outbox::append_evidence`]), in the same numbers: wherever events are counted below, it counts as one.
 //!
 //! Owns: sequence numbers, the epoch, what is not delivered yet. Does not know: MQTT, topics' prefixes, cameras'
 //! threads. Payloads are frozen once per dialect at `append` ([`crate::wire::Encoder`]); a sink picks those of the
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{CameraId, Event, Name, Severity};
+use vedette_core::{CameraId, Event, Evidence, Name, Severity};
 
 use crate::wire::Stamp;
 
@@ -82,7 +84,7 @@ pub struct Frozen {
     pub payload: Bytes,
 }
 
-/// One produced event.
+/// One produced event, or word of evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its number: grows from event to event within an epoch, over restarts too.
@@ -106,6 +108,13 @@ pub trait Outbox: Send + Sync {
     /// The event is not produced; the caller counts it as lost.
     fn append(&self, event: Event, latency: Option<Duration>) -> Result<u64, OutboxError>;
 
+    /// Produces word of evidence, as [`Outbox::append`] does an event. Called once the file is complete and synced, and
+    /// after the event that it is of was produced: each camera's order is that of the calls.
+    ///
+    /// # Errors
+    /// As [`Outbox::append`].
+    fn append_evidence(&self, evidence: Evidence) -> Result<u64, OutboxError>;
+
     /// From now on events are kept for `sink`; does nothing where it is attached already.
     fn attach(&self, sink: &Name);
 
@@ -124,6 +133,10 @@ pub trait Outbox: Send + Sync {
     /// How many events for `sink` were dropped since the store began: by its bound, for want of room, at
     /// [`Outbox::detach`], by hand. Survives restarts.
     fn dropped(&self, sink: &Name) -> u64;
+
+    /// When the oldest event was stored that some sink has not acknowledged; none where all have all. A sink that
+    /// acknowledged in the last seconds may still count as waiting.
+    fn waiting_since(&self) -> Option<Timestamp>;
 
     /// Changes with every append: what a sink's task waits on. The value is the last number given.
     fn subscribe(&self) -> watch::Receiver<u64>;

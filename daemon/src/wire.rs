@@ -10,7 +10,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use uuid::Uuid;
-use vedette_core::{CameraId, Event, Name, Severity};
+use vedette_core::{CameraId, Event, Evidence, Name, Severity};
+
+use crate::signing::Signer;
 
 pub use self::vedette::{
     CameraStats, CameraStatus, ModelStats, NodeStatus, ProviderShare, ShareStats, SinkStats, StateUpdate,
@@ -77,6 +79,8 @@ pub struct Stamp {
     pub dialects: Vec<Arc<dyn Dialect>>,
     /// Which events each sink gets; one that is not named gets all.
     pub interests: BTreeMap<Name, Interest>,
+    /// Signs what the dialect `vedette` freezes; none where messages are not signed.
+    pub signer: Option<Arc<Signer>>,
 }
 
 impl Stamp {
@@ -89,11 +93,55 @@ impl Stamp {
             model,
             dialects: vec![Arc::new(vedette::Vedette)],
             interests: BTreeMap::new(),
+            signer: None,
         }
     }
 }
 
-/// Which events a sink gets; none of a list: all.
+/// What is produced once and delivered to every sink that takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// Something happened.
+    Event(Event),
+    /// A picture or clip of it is complete.
+    Evidence(Evidence),
+}
+
+impl Notice {
+    /// The event; none for evidence.
+    pub fn event(&self) -> Option<&Event> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Evidence(_) => None,
+        }
+    }
+
+    /// The camera; none for the health of the node.
+    pub fn camera(&self) -> Option<&CameraId> {
+        match self {
+            Self::Event(event) => event.camera.as_ref(),
+            Self::Evidence(evidence) => Some(&evidence.camera),
+        }
+    }
+
+    /// The kind of the event, or of the event that the evidence is of.
+    pub fn event_kind(&self) -> &'static str {
+        match self {
+            Self::Event(event) => event.kind,
+            Self::Evidence(evidence) => evidence.event_kind,
+        }
+    }
+
+    /// How urgent the incident is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Event(event) => event.severity,
+            Self::Evidence(evidence) => evidence.severity,
+        }
+    }
+}
+
+/// Which events a sink gets, and with them the evidence of those; none of a list: all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interest {
     /// Of these cameras; then none of the node.
@@ -105,12 +153,11 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// Whether it gets this event.
-    pub fn takes(&self, event: &Event) -> bool {
-        let camera =
-            self.cameras.as_ref().is_none_or(|of| event.camera.as_ref().is_some_and(|c| of.contains(c)));
-        let kind = self.kinds.as_ref().is_none_or(|of| of.iter().any(|kind| kind == event.kind));
-        camera && kind && self.severities.as_ref().is_none_or(|of| of.contains(&event.severity))
+    /// Whether it gets this one.
+    pub fn takes(&self, notice: &Notice) -> bool {
+        let camera = self.cameras.as_ref().is_none_or(|of| notice.camera().is_some_and(|c| of.contains(c)));
+        let kind = self.kinds.as_ref().is_none_or(|of| of.iter().any(|kind| kind == notice.event_kind()));
+        camera && kind && self.severities.as_ref().is_none_or(|of| of.contains(&notice.severity()))
     }
 }
 
@@ -228,6 +275,11 @@ pub trait Dialect: Send + Sync {
     /// The message of an event; none where this dialect has no words for it. `latency_ms` is from capture to stored.
     fn event(&self, stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) -> Option<Message>;
 
+    /// The message that evidence is complete; none where this dialect has no words for it.
+    fn evidence(&self, _stamp: &Stamp, _seq: u64, _evidence: &Evidence) -> Option<Message> {
+        None
+    }
+
     /// The messages of an update; none where this dialect has no words for it.
     fn update(&self, at: &Place, update: &Update) -> Vec<Message>;
 
@@ -291,7 +343,7 @@ pub fn topic(root: &str, below: &str) -> String {
     if root.is_empty() { below.to_owned() } else { format!("{root}/{below}") }
 }
 
-/// Freezes events: once [`Encoder::freeze`] has answered, the bytes of a sequence number never change, whatever is
+/// Freezes notices: once [`Encoder::freeze`] has answered, the bytes of a sequence number never change, whatever is
 /// reloaded later. All dialects that some broker speaks are frozen at once, so that a store needs no knowledge of the
 /// brokers behind it.
 #[derive(Debug)]
@@ -300,10 +352,10 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// The sinks that do not get this event.
-    pub fn uninterested(&self, event: &Event) -> Vec<Name> {
+    /// The sinks that do not get this one.
+    pub fn uninterested(&self, notice: &Notice) -> Vec<Name> {
         let stamp = self.stamp.read().unwrap_or_else(PoisonError::into_inner);
-        let without = stamp.interests.iter().filter(|(_, interest)| !interest.takes(event));
+        let without = stamp.interests.iter().filter(|(_, interest)| !interest.takes(notice));
         without.map(|(sink, _)| sink.clone()).collect()
     }
 
@@ -317,18 +369,24 @@ impl Encoder {
         *self.stamp.write().unwrap_or_else(PoisonError::into_inner) = stamp;
     }
 
-    /// The messages of an event, one for each dialect that has words for it, by [`Dialect::key`].
+    /// The messages of a notice, one for each dialect that has words for it, by [`Dialect::key`]. `latency_ms` is of
+    /// events only.
     pub fn freeze(
         &self,
         epoch: Uuid,
         seq: u64,
         latency_ms: Option<u64>,
-        event: &Event,
+        notice: &Notice,
     ) -> Vec<(String, Message)> {
         let mut stamp = self.stamp.read().unwrap_or_else(PoisonError::into_inner).clone();
         stamp.epoch = epoch;
-        let message =
-            |d: &Arc<dyn Dialect>| Some((d.key().to_owned(), d.event(&stamp, seq, latency_ms, event)?));
+        let message = |d: &Arc<dyn Dialect>| {
+            let message = match notice {
+                Notice::Event(event) => d.event(&stamp, seq, latency_ms, event),
+                Notice::Evidence(evidence) => d.evidence(&stamp, seq, evidence),
+            };
+            Some((d.key().to_owned(), message?))
+        };
         stamp.dialects.iter().filter_map(message).collect()
     }
 }

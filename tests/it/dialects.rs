@@ -69,6 +69,7 @@ fn stamp(dialects: &[Arc<dyn Dialect>]) -> Stamp {
         model: ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() },
         dialects: dialects.to_vec(),
         interests: std::collections::BTreeMap::new(),
+        signer: None,
     }
 }
 

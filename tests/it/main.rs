@@ -11,6 +11,7 @@ mod providers;
 mod readme;
 mod replay;
 mod scenarios;
+mod signing;
 mod sparkplug;
 mod sweep;
 mod testcam;

@@ -11,12 +11,13 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vedette::config::MqttVersion;
 use vedette::outbox::{Outbox, SqliteOutbox};
+use vedette::signing::{PublicKey, Signer};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps, SinkStatus};
 use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
-    BBox, Class, Clock, ClockSource, Event, Moment, Name, ObjectSummary, Phase, Pts, Secret, Severity,
-    Shutdown, SpeedUnit, SystemClock, TrackId,
+    BBox, Class, Clock, ClockSource, Event, Evidence, EvidenceKind, Moment, Name, ObjectSummary, Phase, Pts,
+    Secret, Severity, Shutdown, SpeedUnit, SystemClock, TrackId,
 };
 use vedette_tests::mosquitto::{Mosquitto, Options, make_certificates};
 use vedette_tests::proxy::Proxy;
@@ -38,15 +39,30 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::speaking(vec![Arc::new(vedette::wire::vedette::Vedette)])
     }
 
     pub(crate) fn speaking(dialects: Vec<Arc<dyn Dialect>>) -> Self {
+        Self::with(dialects, false)
+    }
+
+    /// Its messages are signed.
+    pub(crate) fn signing() -> Self {
+        Self::with(vec![Arc::new(vedette::wire::vedette::Vedette)], true)
+    }
+
+    /// What verifies its messages.
+    pub(crate) fn key(&self) -> Option<PublicKey> {
+        Signer::read(self.state.path()).unwrap().map(|signer| signer.public())
+    }
+
+    fn with(dialects: Vec<Arc<dyn Dialect>>, sign: bool) -> Self {
         let state = tempfile::tempdir().unwrap();
+        let signer = sign.then(|| Arc::new(Signer::open(state.path()).unwrap()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp { dialects, ..Stamp::new(name("box"), "0123456789", model) };
+        let stamp = Stamp { dialects, signer, ..Stamp::new(name("box"), "0123456789", model) };
         let outbox = SqliteOutbox::open(state.path(), stamp, &[name("b")], &clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
@@ -72,6 +88,7 @@ impl Rig {
             cameras: 1,
             cameras_up: 1,
             providers: vec![],
+            public_key: self.key(),
         });
     }
 
@@ -122,6 +139,24 @@ impl Rig {
             evidence: Default::default(),
         };
         self.outbox.append(event, Some(Duration::from_millis(7))).unwrap()
+    }
+
+    /// As a camera does once a file is complete.
+    pub(crate) fn append_evidence(&self, camera: &str, id: Uuid) -> u64 {
+        let at = self.clock.wall();
+        let evidence = Evidence {
+            id,
+            kind: EvidenceKind::Snapshot,
+            file: format!("{id}.jpg"),
+            bytes: 48_211,
+            sha256: "0123456789abcdef".repeat(4),
+            from: at,
+            to: at,
+            camera: name(camera),
+            event_kind: "line_crossing",
+            severity: Severity::Alarm,
+        };
+        self.outbox.append_evidence(evidence).unwrap()
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -267,6 +302,28 @@ fn a_broker_killed_in_the_middle_loses_nothing() {
     let events = subscriber.events(300);
     check_order(&events);
     rig.until(&sink, "the rest", |s| s.queued == 0);
+    assert!(sink.stop(STOP));
+}
+
+#[test]
+fn evidence_waits_for_the_broker_and_arrives_behind_its_event() {
+    let broker = Mosquitto::start(Options::default());
+    let subscriber = Subscriber::start("watcher", broker.port(), None);
+    let rig = Rig::new();
+    let (event, id) = (rig.append("gate"), Uuid::new_v4());
+    let (snapshot, next) = (rig.append_evidence("gate", id), rig.append("gate"));
+    assert_eq!((snapshot, next, rig.depth()), (event + 1, event + 2, 3));
+    let sink = rig.sink(rig.config(broker.port()));
+    // Each message is held against its schema there.
+    let numbered = |m: &&Message| m.get("seq").is_u64();
+    let all = subscriber.wait_for("all three", |m| m.iter().filter(numbered).count() >= 3);
+    let all: Vec<_> = all.iter().filter(numbered).collect();
+    let seqs: Vec<_> = all.iter().filter_map(|m| m.get("seq").as_u64()).collect();
+    assert_eq!(seqs, [event, snapshot, next]);
+    let (epoch, id) = (rig.outbox.epoch().to_string(), id.to_string());
+    assert_eq!((all[1].topic.as_str(), all[1].retained), ("vedette/box/gate/evidence", false));
+    assert_eq!((all[1].get("id"), all[1].get("epoch")), (id.into(), epoch.into()));
+    rig.until(&sink, "the last acknowledgement", |s| s.queued == 0);
     assert!(sink.stop(STOP));
 }
 

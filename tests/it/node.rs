@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::Value;
 use vedette::camera::CameraState;
 use vedette_core::Secret;
 use vedette_tests::audit::{audit, audit_with_repeats, text};
+use vedette_tests::binary::Vedette;
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::daemon::{Daemon, Home};
 use vedette_tests::mosquitto::{self, Mosquitto};
@@ -225,7 +227,7 @@ fn events_wait_for_a_broker_that_is_away() {
 /// The program's files: one camera and one broker with logins.
 fn write_files(home: &Home, camera: &TestCam, broker: &Mosquitto) {
     let main = "secrets_file = \"vedette.secrets\"\n".to_owned()
-        + &head(&format!("mqtt://127.0.0.1:{}", broker.port()));
+        + &head(&format!("mqtt://127.0.0.1:{}", broker.port())).replace("[node]", "[node]\nsign = true");
     home.write("vedette.toml", &(main + &camera_text("gate", camera.url(), 5.0)));
     let secrets = format!(
         "[camera.gate]\nuser = \"{USER}\"\npassword = \"{CAMERA_SECRET}\"\n\
@@ -237,6 +239,19 @@ fn write_files(home: &Home, camera: &TestCam, broker: &Mosquitto) {
 fn assert_discreet(daemon: &Daemon) {
     let shown = daemon.log() + &daemon.command_line();
     assert!(!shown.contains(CAMERA_SECRET) && !shown.contains(BROKER_SECRET), "{shown}");
+}
+
+/// Every event so far is signed by the daemon, over its lives; the broker and `outbox status` tell the key.
+fn check_signatures(home: &Home, messages: &[Message]) {
+    let line = |m: &Message| format!("{} {}\n", m.topic, String::from_utf8_lossy(&m.payload));
+    std::fs::write(home.state().join("received.txt"), messages.iter().map(line).collect::<String>()).unwrap();
+    let mode = std::fs::metadata(home.state().join("signing.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let told = Vedette::new(&home.state(), ["outbox", "status", "--state", ".", "--json"]).run();
+    let key = told.expect(0, &[]).json()["public_key"].as_str().unwrap().to_owned();
+    assert_eq!(retained(messages)["vedette/box/status"]["public_key"], key.as_str());
+    let verified = Vedette::new(&home.state(), ["verify", "received.txt", "--key", &key]).run();
+    verified.expect(0, &[" 0 invalid, 0 unsigned"]);
 }
 
 fn count(text: &str, word: &str) -> usize {
@@ -322,5 +337,6 @@ fn a_crash_loses_no_ending_and_repeats_no_number() {
     watcher.wait_for("new events", |m| audit_with_repeats(&events(m)).once > before.once);
     again.signal("TERM");
     assert!(again.wait_end(SOON).0.success(), "{}", again.log());
+    check_signatures(&home, &watcher.messages());
     assert_discreet(&again);
 }

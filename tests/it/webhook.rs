@@ -15,7 +15,8 @@ use vedette::sinks::webhook::Hook;
 use vedette::sinks::{Latest, RunningSink, SinkDeps, SinkStatus, WebhookConfig};
 use vedette::wire::{ModelStamp, Stamp};
 use vedette_core::{
-    Clock, ClockSource, Event, Moment, Name, Phase, Pts, Secret, Severity, Shutdown, SystemClock,
+    Clock, ClockSource, Event, Evidence, EvidenceKind, Moment, Name, Phase, Pts, Secret, Severity, Shutdown,
+    SystemClock,
 };
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::mosquitto::{self, Mosquitto, make_certificates};
@@ -72,6 +73,7 @@ impl Rig {
             model,
             dialects: vec![Arc::new(vedette::wire::vedette::Vedette)],
             interests: std::collections::BTreeMap::new(),
+            signer: None,
         };
         let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp, &[name("office")], &clock).unwrap());
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -162,6 +164,33 @@ fn events_arrive_in_order_over_one_connection() {
     assert_eq!(first.event("epoch"), rig.outbox.epoch().to_string());
     let status = rig.until(&sink, "the last answer", |s| s.queued == 0);
     assert_eq!((status.acked, status.refused, status.connected), (20, 0, true));
+    assert!(sink.stop(STOP));
+}
+
+#[test]
+fn evidence_is_posted_behind_its_event() {
+    let receiver = Receiver::start();
+    let rig = Rig::new();
+    let (event, at) = (rig.append("gate"), rig.clock.wall());
+    let evidence = Evidence {
+        id: Uuid::new_v4(),
+        kind: EvidenceKind::Clip,
+        file: "gate.mp4".into(),
+        bytes: 1 << 20,
+        sha256: "0123456789abcdef".repeat(4),
+        from: at,
+        to: at,
+        camera: name("gate"),
+        event_kind: "line_crossing",
+        severity: Severity::Alarm,
+    };
+    assert_eq!(rig.outbox.append_evidence(evidence).unwrap(), event + 1);
+    let sink = rig.sink(&receiver.url("localhost", "/"), receiver.ca());
+    let posts = receiver.posts(2);
+    assert_eq!(sequence(&posts), [event, event + 1]);
+    vedette_tests::schemas::validate("vedette/box/gate/evidence", posts[1].body().as_bytes()).unwrap();
+    assert_eq!(posts[1].header("vedette-seq"), Some((event + 1).to_string().as_str()));
+    rig.until(&sink, "the last answer", |s| s.queued == 0);
     assert!(sink.stop(STOP));
 }
 

@@ -12,6 +12,7 @@ fn topic(stem: &str) -> String {
     let kind = stem.split('.').next().unwrap_or(stem);
     let below = match kind {
         "event" => "gate/event",
+        "evidence" => "gate/evidence",
         "node-event" => "event",
         "camera-status" => "gate/status",
         "state" => "gate/state/night",

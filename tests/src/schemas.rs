@@ -9,7 +9,7 @@ use jsonschema::Validator;
 use serde_json::Value;
 
 /// Schema of each kind of topic, by file stem.
-const NAMES: [&str; 5] = ["event", "status", "camera-status", "state", "stats"];
+const NAMES: [&str; 6] = ["event", "evidence", "status", "camera-status", "state", "stats"];
 
 fn validators() -> &'static BTreeMap<&'static str, Validator> {
     static VALIDATORS: OnceLock<BTreeMap<&'static str, Validator>> = OnceLock::new();
@@ -29,6 +29,7 @@ fn schema_of(topic: &str) -> Option<&'static str> {
     match levels[..] {
         [.., "state", _] => Some("state"),
         [.., "event"] => Some("event"),
+        [.., "evidence"] => Some("evidence"),
         [.., "stats"] => Some("stats"),
         // `<prefix>/<node>/status` or `<prefix>/<node>/<camera>/status`, the prefix having one level.
         [_, _, "status"] => Some("status"),

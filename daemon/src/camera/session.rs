@@ -54,6 +54,7 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
         Err(fault) => return Ending::Fault(fault),
     };
     camera.analyst.reconnected();
+    camera.recorder.cut();
     let mut link = Link {
         decoder: None,
         frames: never(),
@@ -68,6 +69,7 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
     // The decoder first: it stops at once, and nothing is pushed into it any more.
     stop_decoder(camera, &mut link);
     count_dropped(camera, &receiver, &mut received_dropped);
+    camera.recorder.cut();
     // What is open ends before the stream is closed, which may take seconds.
     if end.is_ok() {
         camera.end_incidents();
@@ -121,6 +123,7 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<()
     link.watchdog.packet(now, packet.keyframe);
     let moment = camera.analyst.place(packet, camera.deps.wall_ok.load(Relaxed));
     link.ring.push(packet.clone(), moment);
+    camera.recorder.packet(packet, moment);
     let pushed = match &mut link.decoder {
         Some(decoder) => decoder.push(packet, moment),
         None if packet.keyframe => start_decoder(camera, link),

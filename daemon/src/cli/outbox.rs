@@ -5,12 +5,14 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 use vedette_core::{Clock, Name, SystemClock};
 
 use super::{Global, note, say, say_json};
 use crate::exit::{Failure, Outcome};
 use crate::outbox::sqlite::status::{self, SinkWaiting, StoreStatus};
+use crate::signing::Signer;
 use crate::words::{columns, count};
 
 #[derive(Subcommand, Debug)]
@@ -39,14 +41,30 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Outcome {
     }
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    status: StoreStatus,
+    /// What verifies this appliance's events; null where it has no key.
+    public_key: Option<String>,
+}
+
 fn tell(global: &Global, state: &Path, now: Timestamp) -> Outcome {
     let status = read(state)?;
+    // That a key cannot be used is no reason to keep quiet about the rest.
+    let signer = Signer::read(state).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        None
+    });
+    let key = signer.map(|signer| signer.public().to_string());
     if global.json {
-        return say_json(&status);
+        return say_json(&Told { status, public_key: key });
     }
     let StoreStatus { epoch, last_seq, open_incidents, file_bytes, sinks } = status;
     say(format!("epoch {epoch}, last number {last_seq}, {}", count(open_incidents, "open incident")))?;
     say(format!("{} on disk in {}", size(file_bytes), state.display()))?;
+    key.map_or(Ok(()), |key| say(format!("public key of its signatures: {key}")))?;
     let row = |sink: SinkWaiting| {
         let gone = if sink.attached { "" } else { " (not configured)" };
         let oldest = sink.oldest.map_or_else(|| "-".to_owned(), |oldest| age(oldest, now));

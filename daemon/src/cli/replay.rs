@@ -122,6 +122,7 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     let stamp = Stamp {
         dialects: Vec::new(),
         interests: std::collections::BTreeMap::new(),
+        signer: None,
         node: bench.config.node.id.clone(),
         epoch: uuid::Uuid::nil(),
         config: bench.config.hash.clone(),

@@ -128,7 +128,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
 }
 
 fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
-    let RawNode { id, time_zone } = raw;
+    let RawNode { id, sign, time_zone } = raw;
     let id = id.unwrap_or_else(|| Name::from_host(&options.host_name));
     let system = || {
         let zone = jiff::tz::TimeZone::system();
@@ -149,7 +149,7 @@ fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {
             }
         },
     };
-    Node { id, time_zone, time_zone_name }
+    Node { id, sign, time_zone, time_zone_name }
 }
 
 fn inference(check: &mut Check<'_>, raw: RawInference, options: &Options) -> Inference {

@@ -45,6 +45,8 @@ pub(super) struct Raw {
 pub(super) struct RawNode {
     /// Its name, a topic level. Default: the host name, lower-cased, other characters to `-`, cut at 32.
     pub(super) id: Option<Name>,
+    /// Sign events with a key of this appliance's own, made at the first start: `vedette verify` checks them.
+    pub(super) sign: bool,
     /// The IANA time zone of schedules, such as `Europe/Berlin`. Default: the system's.
     pub(super) time_zone: Option<String>,
 }

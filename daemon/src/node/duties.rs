@@ -48,6 +48,7 @@ impl Node {
             rules: self.config.cameras.iter().map(rules).collect(),
             arming: Arc::clone(&self.arming),
             outbox: Arc::clone(&self.outbox),
+            evidence: self.evidence.handle(),
             clock: Arc::clone(&self.host.clock),
             ids: IncidentIds::seeded(system_seed()?),
             status: Box::new(move || status(&latest, &at)),

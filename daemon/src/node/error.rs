@@ -8,6 +8,7 @@ use crate::camera;
 use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::outbox::OutboxError;
+use crate::signing::KeyError;
 use crate::sinks::SinkError;
 use crate::sinks::embedded::EmbeddedError;
 
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("{0}")]
     Outbox(#[from] OutboxError),
+    /// The key that signs events cannot be used.
+    #[error("{0}")]
+    Signing(#[from] KeyError),
     /// A file of the state directory cannot be read or written.
     #[error("state directory {path}: {source}; give the daemon's user write access to it")]
     State {

@@ -12,6 +12,7 @@ use crate::config::{self, Config};
 use crate::counters::CameraCounters;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
+use crate::signing::Signer;
 use crate::sinks::webhook::Hook;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
 use crate::wire::{CameraStats, Dialect, Interest, ModelStamp, ModelStats, ProviderShare, ShareStats, Stamp};
@@ -204,7 +205,8 @@ pub(super) fn model_stats(session: SessionStats) -> (String, ModelStats) {
     (session.model, ModelStats { role: session.role, busy: session.busy, cameras })
 }
 
-pub(super) fn stamp(config: &Config, model: &str, served: &Served) -> Stamp {
+/// What the daemon adds to every event.
+pub(super) fn stamp(config: &Config, model: &str, served: &Served, signer: Option<&Arc<Signer>>) -> Stamp {
     let provider = served.report.provider().to_owned();
     let model = ModelStamp { name: model.to_owned(), sha256: served.sha256.clone(), provider };
     Stamp {
@@ -214,5 +216,6 @@ pub(super) fn stamp(config: &Config, model: &str, served: &Served) -> Stamp {
         model,
         dialects: spoken(config),
         interests: interests(config),
+        signer: signer.cloned(),
     }
 }

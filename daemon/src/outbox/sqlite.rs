@@ -22,16 +22,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{Clock, Event, Name};
+use vedette_core::{Clock, Event, Evidence, Name};
 
 use self::file::Opened;
 use self::incident::OpenIncident;
 use self::state::{Acked, State, locked};
 use self::writer::{Append, Job, Writer};
 use super::{Outbox, OutboxError, Stored};
-use crate::wire::{Encoder, Stamp};
+use crate::wire::{Encoder, Notice, Stamp};
 
 /// How much the store may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +129,7 @@ impl SqliteOutbox {
             log::warn!("the last run ended without stopping: {} open incidents end now", incidents.len());
         }
         let ends = incidents.into_iter().map(|incident| incident.ended_by_restart(clock));
-        let answers: Vec<_> = ends.map(|end| self.submit(end, None)).collect();
+        let answers: Vec<_> = ends.map(|end| self.submit(Notice::Event(end), None)).collect();
         for answer in answers {
             if let Err(error @ OutboxError::Store { .. }) = answer?.recv().unwrap_or(Err(OutboxError::Closed))
             {
@@ -159,11 +160,11 @@ impl SqliteOutbox {
 
     fn submit(
         &self,
-        event: Event,
+        notice: Notice,
         latency: Option<Duration>,
     ) -> Result<Receiver<Result<u64, OutboxError>>, OutboxError> {
         let (reply, answer) = bounded(1);
-        let append = Box::new(Append { event, latency, reply });
+        let append = Box::new(Append { notice, latency, reply });
         if self.ask(Job::Append(append)) { Ok(answer) } else { Err(OutboxError::Closed) }
     }
 
@@ -179,7 +180,11 @@ impl SqliteOutbox {
 
 impl Outbox for SqliteOutbox {
     fn append(&self, event: Event, latency: Option<Duration>) -> Result<u64, OutboxError> {
-        self.submit(event, latency)?.recv().unwrap_or(Err(OutboxError::Closed))
+        self.submit(Notice::Event(event), latency)?.recv().unwrap_or(Err(OutboxError::Closed))
+    }
+
+    fn append_evidence(&self, evidence: Evidence) -> Result<u64, OutboxError> {
+        self.submit(Notice::Evidence(evidence), None)?.recv().unwrap_or(Err(OutboxError::Closed))
     }
 
     fn attach(&self, sink: &Name) {
@@ -222,6 +227,18 @@ impl Outbox for SqliteOutbox {
 
     fn dropped(&self, sink: &Name) -> u64 {
         self.state().sinks.get(sink).map_or(0, |s| s.dropped)
+    }
+
+    fn waiting_since(&self) -> Option<Timestamp> {
+        let state = self.state();
+        let (sink, epoch) = (state.sinks.keys().next().cloned(), state.epoch);
+        let since = state.reader.as_ref().map_or(Ok(None), rows::waiting_since);
+        drop(state);
+        since.unwrap_or_else(|error| {
+            // As where a sink finds the damage.
+            self.unreadable(&sink?, epoch, &error);
+            None
+        })
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {

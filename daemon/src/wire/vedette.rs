@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use vedette_core::{
-    ClockSource, Direction, EndedBy, Event, EvidenceNames, Name, ObjectSummary, Phase, Severity, SpeedUnit, TrackId,
+    ClockSource, Direction, EndedBy, Event, Evidence, EvidenceKind, EvidenceNames, Name, ObjectSummary, Phase,
+    Severity, SpeedUnit, TrackId,
 };
 
 use super::{Dialect, Message, ModelStamp, Place, Settings, Stamp, Update};
@@ -49,7 +50,11 @@ impl Dialect for Vedette {
 
     fn event(&self, stamp: &Stamp, seq: u64, latency_ms: Option<u64>, what: &Event) -> Option<Message> {
         let topic = what.camera.as_ref().map_or_else(|| "event".to_owned(), |c| format!("{c}/event"));
-        Some(Message::passing(topic, event(stamp, seq, latency_ms, what)))
+        Some(Message::passing(topic, signed(stamp, event(stamp, seq, latency_ms, what))))
+    }
+
+    fn evidence(&self, stamp: &Stamp, seq: u64, what: &Evidence) -> Option<Message> {
+        Some(Message::passing(format!("{}/evidence", what.camera), signed(stamp, evidence(stamp, seq, what))))
     }
 
     fn update(&self, _at: &Place, update: &Update) -> Vec<Message> {
@@ -68,7 +73,15 @@ impl Dialect for Vedette {
     }
 }
 
-/// The bytes of one event, as on the topic `<camera>/event`.
+/// With a signature, where messages are signed.
+fn signed(stamp: &Stamp, payload: Vec<u8>) -> Vec<u8> {
+    match &stamp.signer {
+        Some(signer) => signer.sign(payload),
+        None => payload,
+    }
+}
+
+/// The bytes of one event, as on the topic `<camera>/event`, but for the signature.
 pub fn event(stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) -> Vec<u8> {
     json(&EventMessage {
         v: VERSION,
@@ -94,7 +107,7 @@ pub fn event(stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) ->
         unit: event.unit,
         why: &event.why,
         ended_by: event.ended_by,
-        evidence: EvidenceMessage::of(&event.evidence),
+        evidence: NamesMessage::of(&event.evidence),
         suppressed: event.suppressed,
         model: &stamp.model,
         config: &stamp.config,
@@ -128,7 +141,7 @@ struct EventMessage<'a> {
     unit: Option<&'a str>,
     why: &'a str,
     ended_by: Option<EndedBy>,
-    evidence: EvidenceMessage<'a>,
+    evidence: NamesMessage<'a>,
     suppressed: u32,
     model: &'a ModelStamp,
     #[serde(serialize_with = "short_hash")]
@@ -160,14 +173,14 @@ impl<'a> ObjectMessage<'a> {
 }
 
 #[derive(Serialize)]
-struct EvidenceMessage<'a> {
+struct NamesMessage<'a> {
     snapshot: Option<&'a str>,
     clip: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<&'a str>,
 }
 
-impl<'a> EvidenceMessage<'a> {
+impl<'a> NamesMessage<'a> {
     fn of(names: &'a EvidenceNames) -> Self {
         Self {
             snapshot: names.snapshot.as_deref(),
@@ -175,6 +188,42 @@ impl<'a> EvidenceMessage<'a> {
             missing: names.missing.as_deref(),
         }
     }
+}
+
+/// The bytes of word of evidence, as on the topic `<camera>/evidence`.
+fn evidence(stamp: &Stamp, seq: u64, of: &Evidence) -> Vec<u8> {
+    json(&EvidenceMessage {
+        v: VERSION,
+        id: of.id,
+        epoch: stamp.epoch,
+        seq,
+        kind: of.kind,
+        node: &stamp.node,
+        camera: &of.camera,
+        file: &of.file,
+        bytes: of.bytes,
+        sha256: &of.sha256,
+        from: of.from,
+        to: of.to,
+    })
+}
+
+#[derive(Serialize)]
+struct EvidenceMessage<'a> {
+    v: u8,
+    id: Uuid,
+    epoch: Uuid,
+    seq: u64,
+    kind: EvidenceKind,
+    node: &'a Name,
+    camera: &'a Name,
+    file: &'a str,
+    bytes: u64,
+    sha256: &'a str,
+    #[serde(serialize_with = "millis")]
+    from: Timestamp,
+    #[serde(serialize_with = "millis")]
+    to: Timestamp,
 }
 
 /// Rounds half away from zero; what is not finite becomes 0, since JSON has no word for it.
@@ -227,6 +276,7 @@ mod tests {
             },
             dialects: Vec::new(),
             interests: std::collections::BTreeMap::new(),
+            signer: None,
         };
         let at = |text: &str| Moment {
             pts: Pts::ZERO,
@@ -269,6 +319,26 @@ mod tests {
         let (stamp, sample) = sample();
         let text = String::from_utf8(event(&stamp, 1042, Some(548), &sample)).unwrap();
         assert_eq!(text, include_str!("../../../tests/golden/wire/event.begin.json").trim_end());
+    }
+
+    #[test]
+    fn evidence_is_exactly_the_documented_json() {
+        let evidence = Evidence {
+            id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
+            kind: EvidenceKind::Clip,
+            file: "01920000-0000-7000-8000-000000000001.mp4".to_owned(),
+            bytes: 1_482_133,
+            sha256: "5f1c2a90".repeat(8),
+            from: "2026-11-24T02:35:37.12Z".parse().unwrap(),
+            to: "2026-11-24T02:35:52.0804Z".parse().unwrap(),
+            camera: Name::new("gate").unwrap(),
+            event_kind: "intrusion",
+            severity: Severity::Alarm,
+        };
+        let message = Vedette.evidence(&sample().0, 1043, &evidence).unwrap();
+        let text = String::from_utf8(message.payload).unwrap();
+        assert_eq!(text, include_str!("../../../tests/golden/wire/evidence.clip.json").trim_end());
+        assert_eq!((message.topic.as_str(), message.retained), ("gate/evidence", false));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod detection;
 pub mod event;
+pub mod evidence;
 pub mod frame;
 pub mod geometry;
 pub mod ids;
@@ -22,7 +23,10 @@ pub mod want;
 
 pub use clock::{Clock, Mono, SimulatedClock, SystemClock};
 pub use detection::{Class, Detection};
-pub use event::{Direction, EndedBy, Event, EvidenceNames, ObjectSummary, Phase, Severity, SpeedUnit};
+pub use event::{
+    Direction, EndedBy, Event, EvidenceNames, ObjectSummary, Phase, Severity, SpeedUnit,
+};
+pub use evidence::{Evidence, EvidenceKind};
 pub use frame::{Frame, FrameBytes, Matrix, PixelFormat, Plane, Range};
 pub use geometry::{BBox, Point, Polygon, Polyline};
 pub use ids::IncidentIds;

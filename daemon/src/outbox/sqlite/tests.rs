@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
-use vedette_core::{ClockSource, EndedBy, Moment, Phase, Pts, Severity, SimulatedClock};
+use vedette_core::{ClockSource, EndedBy, EvidenceKind, Moment, Phase, Pts, Severity, SimulatedClock};
 
 use super::*;
 use crate::wire::{Interest, ModelStamp};
@@ -63,6 +63,22 @@ fn event(id: u128, phase: Phase, severity: Severity) -> Event {
 
 fn append(outbox: &SqliteOutbox, severity: Severity) -> u64 {
     outbox.append(event(1, Phase::Once, severity), None).unwrap()
+}
+
+fn append_evidence(outbox: &SqliteOutbox, severity: Severity) -> u64 {
+    let evidence = Evidence {
+        id: Uuid::from_u128(1),
+        kind: EvidenceKind::Snapshot,
+        file: "gate/1.jpg".to_owned(),
+        bytes: 4711,
+        sha256: "0123456789abcdef".repeat(4),
+        from: Timestamp::UNIX_EPOCH,
+        to: Timestamp::UNIX_EPOCH,
+        camera: name("gate"),
+        event_kind: "intrusion",
+        severity,
+    };
+    outbox.append_evidence(evidence).unwrap()
 }
 
 fn fill(outbox: &SqliteOutbox, events: usize) {
@@ -386,4 +402,54 @@ fn a_sink_gets_what_it_is_interested_in_and_nothing_else_counts_as_dropped() {
     assert_eq!(outbox.next(&name("pager"), alarm), None);
     let second = append(&outbox, Severity::Alarm);
     assert_eq!(outbox.next(&name("pager"), alarm).map(|s| s.seq), Some(second));
+}
+
+#[test]
+fn evidence_waits_numbered_and_frozen_behind_its_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    let event = append(&outbox, Severity::Alarm);
+    assert_eq!(append_evidence(&outbox, Severity::Alarm), event + 1);
+    let (before, epoch) = (waiting(&outbox, "b"), outbox.epoch());
+    drop(outbox);
+    let outbox = open(folder.path());
+    assert_eq!(waiting(&outbox, "b"), before, "not the same bytes after a crash");
+    let [first, second] = [json(&before[0]), json(&before[1])];
+    assert_eq!((&first["id"], &first["seq"]), (&second["id"], &event.into()));
+    assert_eq!((&second["epoch"], &second["seq"]), (&epoch.to_string().into(), &(event + 1).into()));
+    assert_eq!((&second["kind"], &second["node"]), (&"snapshot".into(), &"box".into()));
+    assert_eq!(
+        (before[1].messages[0].topic.as_str(), before[1].severity),
+        ("gate/evidence", Severity::Alarm)
+    );
+    outbox.ack(&name("b"), event + 1);
+    assert_eq!((numbers(&outbox, "b"), outbox.depth(&name("b"))), (vec![event], 1));
+}
+
+#[test]
+fn evidence_goes_where_its_event_goes_and_is_dropped_as_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let interest = |kind: &str, severity| Interest {
+        kinds: Some(vec![kind.to_owned()]),
+        severities: Some(vec![severity]),
+        ..Interest::default()
+    };
+    let interests = [
+        (name("alarms"), interest("intrusion", Severity::Alarm)),
+        (name("infos"), interest("intrusion", Severity::Info)),
+        (name("counts"), interest("occupancy", Severity::Alarm)),
+    ];
+    let stamp = Stamp { interests: interests.into(), ..stamp() };
+    let limits = Limits { events: 2, ..Limits::default() };
+    let sinks = ["alarms", "infos", "counts", "all"].map(name);
+    let outbox = SqliteOutbox::with_limits(folder.path(), stamp, &sinks, &clock(), limits).unwrap();
+    let info = append_evidence(&outbox, Severity::Info);
+    let alarm = append(&outbox, Severity::Alarm);
+    let of_it = append_evidence(&outbox, Severity::Alarm);
+    assert_eq!(numbers(&outbox, "alarms"), [alarm, of_it]);
+    assert_eq!(numbers(&outbox, "infos"), [info]);
+    assert_eq!(numbers(&outbox, "counts"), [0; 0]);
+    assert_eq!((numbers(&outbox, "all"), outbox.dropped(&name("all"))), (vec![alarm, of_it], 1));
+    append_evidence(&outbox, Severity::Review);
+    assert_eq!((numbers(&outbox, "all"), outbox.dropped(&name("all"))), (vec![alarm, of_it], 2));
 }

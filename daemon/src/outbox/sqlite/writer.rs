@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use rusqlite::Connection;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{Clock, Event, Name, Phase};
+use vedette_core::{Clock, Name, Phase};
 
 use super::commit::{self, IncidentChange, Work};
 use super::file::{self, Opened};
@@ -20,7 +20,7 @@ use super::incident::OpenIncident;
 use super::state::{State, locked};
 use super::{Limits, rows};
 use crate::outbox::{Frozen, OutboxError, Stored};
-use crate::wire::{Encoder, Message};
+use crate::wire::{Encoder, Message, Notice};
 
 /// Events in one commit.
 const GROUP: usize = 16;
@@ -39,7 +39,7 @@ const OPEN_MAX: usize = 1000;
 
 /// What the writer is asked.
 pub(super) enum Job {
-    /// Produce an event.
+    /// Produce it.
     Append(Box<Append>),
     /// Keep events for a sink from here on.
     Attach(Name, Sender<()>),
@@ -53,9 +53,9 @@ pub(super) enum Job {
     Close(Sender<()>),
 }
 
-/// An event on its way.
+/// What is on its way into the store.
 pub(super) struct Append {
-    pub(super) event: Event,
+    pub(super) notice: Notice,
     pub(super) latency: Option<Duration>,
     pub(super) reply: Sender<Result<u64, OutboxError>>,
 }
@@ -148,7 +148,7 @@ impl Writer {
         let (mut shed, mut replaced) = (0, false);
         loop {
             let (first, events) = self.freeze(group);
-            let who: Vec<_> = group.iter().map(|append| self.encoder.uninterested(&append.event)).collect();
+            let who: Vec<_> = group.iter().map(|append| self.encoder.uninterested(&append.notice)).collect();
             let work =
                 Work { events: &events, uninterested: &who, shed, sweep: shed > 0, ..self.work(group) };
             let error = match self.write(&work) {
@@ -174,7 +174,7 @@ impl Writer {
     /// Work for a group, but for its events.
     fn work(&self, group: &[Append]) -> Work<'static> {
         let mut incidents = self.owed.clone();
-        for Append { event, .. } in group {
+        for event in group.iter().filter_map(|append| append.notice.event()) {
             match event.phase {
                 Phase::Begin | Phase::Update => {
                     incidents.push(IncidentChange::Open(Box::new(OpenIncident::of(event))));
@@ -190,7 +190,7 @@ impl Writer {
     /// A group was stored.
     fn remember(&mut self, group: &[Append]) {
         self.owed.clear();
-        for Append { event, .. } in group {
+        for event in group.iter().filter_map(|append| append.notice.event()) {
             match event.phase {
                 Phase::Begin | Phase::Update => drop(self.open.insert(event.id, OpenIncident::of(event))),
                 Phase::End => drop(self.open.remove(&event.id)),
@@ -209,15 +209,15 @@ impl Writer {
             let state = locked(&self.state);
             (state.epoch, state.last + 1)
         };
-        let freeze = |(seq, Append { event, latency, .. }): (u64, &Append)| {
+        let freeze = |(seq, Append { notice, latency, .. }): (u64, &Append)| {
             let latency_ms = latency.map(|l| u64::try_from(l.as_millis()).unwrap_or(u64::MAX));
-            let messages = self.encoder.freeze(epoch, seq, latency_ms, event).into_iter();
+            let messages = self.encoder.freeze(epoch, seq, latency_ms, notice).into_iter();
             let frozen = |(dialect, Message { topic, payload, .. }): (String, Message)| Frozen {
                 dialect,
                 topic,
                 payload: payload.into(),
             };
-            let (camera, severity) = (event.camera.clone(), event.severity);
+            let (camera, severity) = (notice.camera().cloned(), notice.severity());
             Arc::new(Stored { seq, camera, severity, messages: messages.map(frozen).collect() })
         };
         (first, (first..).zip(group).map(freeze).collect())

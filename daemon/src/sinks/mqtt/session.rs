@@ -111,6 +111,7 @@ fn last_words(context: &Context, clock: &dyn Clock) -> Vec<Publish> {
         cameras: 0,
         cameras_up: 0,
         providers: Vec::new(),
+        public_key: None,
     };
     let offline = context.latest.node().unwrap_or_else(unknown).offline();
     let word = |d: &Arc<dyn Dialect>| Some(context.publish(&**d, d.will(&context.place, &offline)?));

@@ -111,6 +111,7 @@ fn stamp() -> Stamp {
         model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
         dialects: Vec::new(),
         interests: std::collections::BTreeMap::new(),
+        signer: None,
     }
 }
 
@@ -313,6 +314,7 @@ fn status(state: &'static str) -> NodeStatus {
         cameras: 1,
         cameras_up: 1,
         providers: Vec::new(),
+        public_key: None,
     }
 }
 

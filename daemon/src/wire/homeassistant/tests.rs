@@ -172,6 +172,7 @@ fn status(cameras: usize) -> NodeStatus {
         cameras,
         cameras_up: 0,
         providers: Vec::new(),
+        public_key: None,
     }
 }
 
@@ -231,6 +232,7 @@ fn stamp() -> Stamp {
         model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
         dialects: Vec::new(),
         interests: std::collections::BTreeMap::new(),
+        signer: None,
     }
 }
 

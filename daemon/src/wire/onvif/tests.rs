@@ -235,6 +235,7 @@ fn there_is_no_will_and_nothing_of_the_node() {
         cameras: 0,
         cameras_up: 0,
         providers: Vec::new(),
+        public_key: None,
     };
     assert_eq!(Onvif.will(&place(), &status), None);
     assert!(told(&Update::Node(status)).is_empty());

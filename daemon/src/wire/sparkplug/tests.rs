@@ -28,6 +28,7 @@ fn stamp() -> Stamp {
         },
         dialects: Vec::new(),
         interests: std::collections::BTreeMap::new(),
+        signer: None,
     }
 }
 

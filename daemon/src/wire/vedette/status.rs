@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use vedette_core::{CameraId, Name, Role};
 
+use crate::signing::PublicKey;
+
 use super::{VERSION, millis, rounded, some_millis};
 
 /// Which provider ran which share of a model.
@@ -40,6 +42,8 @@ pub struct NodeStatus {
     pub cameras_up: usize,
     /// What runs the models.
     pub providers: Vec<ProviderShare>,
+    /// What verifies this appliance's events; none where they are not signed.
+    pub public_key: Option<PublicKey>,
 }
 
 impl NodeStatus {
@@ -62,10 +66,13 @@ impl Serialize for NodeStatus {
             cameras: usize,
             cameras_up: usize,
             providers: &'a [ProviderShare],
+            public_key: Option<String>,
         }
-        let Self { state, version, since, cameras, cameras_up, providers } = self;
+        let Self { state, version, since, cameras, cameras_up, providers, public_key } = self;
         let (since, cameras, cameras_up) = (*since, *cameras, *cameras_up);
-        Keys { v: VERSION, state, version, since, cameras, cameras_up, providers }.serialize(serializer)
+        let public_key = public_key.as_ref().map(ToString::to_string);
+        Keys { v: VERSION, state, version, since, cameras, cameras_up, providers, public_key }
+            .serialize(serializer)
     }
 }
 
@@ -300,6 +307,7 @@ mod tests {
             cameras: 2,
             cameras_up: 1,
             providers: vec![share],
+            public_key: "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".parse().ok(),
         };
         let camera = CameraStatus {
             camera: gate.clone(),

@@ -10,6 +10,7 @@ const SINKS: [&str; 3] = ["a", "b", "c"];
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),
+    Evidence(usize),
     /// The sink; which of those that wait for it, or, behind them, a number that does not.
     Ack(usize, usize),
     Attach(usize),
@@ -23,7 +24,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let sink = 0..SINKS.len();
     let step = prop_oneof![
-        16 => (0..SEVERITIES.len()).prop_map(Step::Append),
+        12 => (0..SEVERITIES.len()).prop_map(Step::Append),
+        4 => (0..SEVERITIES.len()).prop_map(Step::Evidence),
         10 => (sink.clone(), 0..CAPACITY + 2).prop_map(|(sink, at)| Step::Ack(sink, at)),
         1 => sink.clone().prop_map(Step::Attach),
         1 => sink.clone().prop_map(Step::Detach),
@@ -94,13 +96,8 @@ impl Pair {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Append(severity) => {
-                let severity = SEVERITIES[*severity];
-                let seq = append(self.outbox(), severity);
-                assert!(seq > self.last, "{seq} after {}", self.last);
-                self.last = seq;
-                self.expected.iter_mut().for_each(|e| e.append(severity, seq));
-            }
+            Step::Append(severity) => self.append(SEVERITIES[*severity], append),
+            Step::Evidence(severity) => self.append(SEVERITIES[*severity], append_evidence),
             Step::Ack(sink, at) => self.ack(*sink, *at),
             Step::Attach(sink) => {
                 self.outbox().attach(&name(SINKS[*sink]));
@@ -125,6 +122,13 @@ impl Pair {
                 self.expected[*gone].attached = false;
             }
         }
+    }
+
+    fn append(&mut self, severity: Severity, produce: fn(&SqliteOutbox, Severity) -> u64) {
+        let seq = produce(self.outbox(), severity);
+        assert!(seq > self.last, "{seq} after {}", self.last);
+        self.last = seq;
+        self.expected.iter_mut().for_each(|e| e.append(severity, seq));
     }
 
     fn ack(&mut self, sink: usize, at: usize) {

@@ -34,6 +34,7 @@ impl Bench {
             model,
             dialects: dialects.clone(),
             interests: BTreeMap::new(),
+            signer: None,
         };
         let outbox = SqliteOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
         let context = Context {

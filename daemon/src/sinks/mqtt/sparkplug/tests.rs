@@ -48,6 +48,7 @@ impl Bench {
             model,
             dialects: dialects.clone(),
             interests: BTreeMap::new(),
+            signer: None,
         };
         let timed: Arc<dyn Clock> = Arc::<SimulatedClock>::clone(&clock);
         let outbox = SqliteOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &timed).unwrap();
@@ -87,6 +88,7 @@ impl Bench {
             cameras: 1,
             cameras_up: 1,
             providers: vec![],
+            public_key: None,
         });
     }
 
