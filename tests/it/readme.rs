@@ -24,7 +24,9 @@ fn table(schema: &Value) -> String {
         ("inference.tensorrt", of("/$defs/TensorRt")),
         ("broker.NAME", of("/$defs/Broker")),
         ("webhook.NAME", of("/$defs/Webhook")),
+        ("evidence", of("/$defs/Evidence")),
         ("camera.NAME", of("/$defs/Camera")),
+        ("camera.NAME.evidence", of("/$defs/CameraEvidence")),
     ];
     let rules = of("/$defs/Rule/oneOf");
     let kinds = rules.as_array().expect("kinds").iter().map(|kind| {
