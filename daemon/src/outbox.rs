@@ -141,6 +141,9 @@ pub trait Outbox: Send + Sync {
     /// Changes with every append: what a sink's task waits on. The value is the last number given.
     fn subscribe(&self) -> watch::Receiver<u64>;
 
+    /// Whether the disk is full, so that only faults and alarms are produced: in the room that was kept for them.
+    fn is_strained(&self) -> bool;
+
     /// The store's identity: consumers de-duplicate on (node, epoch, seq). Changes while the daemon runs only where a
     /// damaged store is replaced.
     fn epoch(&self) -> Uuid;

@@ -90,6 +90,7 @@ fn say_what_there_is(latest: &Latest, since: jiff::Timestamp) {
         cameras: 1,
         cameras_up: 1,
         providers: vec![],
+        public_key: None,
     });
     latest.put(&CameraInventory { camera: name("gate"), rules: vec![rule], gone: vec![] });
     let camera = name("gate");

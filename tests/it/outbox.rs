@@ -387,17 +387,26 @@ fn a_disk_that_others_fill_loses_only_what_is_counted() {
     let mut told = Told::default();
     let mut writer = disk.start(0);
     writer.until(&mut told, |told| told.produced.len() >= 200);
-    writer.step(r#"cat /dev/zero >"$2/fill" 2>/dev/null; true"#);
+    // The writer stands still meanwhile: else the last block of what it gives up would be taken by the next zero.
+    writer.step(r#"kill -STOP $!; cat /dev/zero >"$2/fill" 2>/dev/null; kill -CONT $!"#);
+    // The first events that are refused are those that are not urgent: the others go into the reserve.
+    writer.until(&mut told, |told| told.lost.len() >= 20);
+    let urgent = told.lost.iter().filter(|(_, count)| count % 3 != 0).count();
+    assert_eq!(urgent, 0, "faults or alarms among the first that were lost: {:?}", told.lost);
+    let kept = told.produced.len();
     writer.until(&mut told, |told| told.lost.len() >= 500);
+    let kept = told.produced.len() - kept;
     writer.step(r#"rm "$2/fill""#);
     let before = told.produced.len();
     writer.until(&mut told, |told| told.produced.len() >= before + 200);
     writer.end(&mut told);
-    let (_copy, outbox) = disk.salvage();
+    let (copy, outbox) = disk.salvage();
+    let reserve = std::fs::metadata(copy.path().join("outbox.reserve")).expect("held again").len();
+    assert_eq!(reserve, 4 << 20);
     let stored = told.check_with_drops(&outbox);
     let dropped = outbox.dropped(&name("dead"));
     println!(
-        "full disk: {} lost, as said; {dropped} dropped, as counted; {} wait",
+        "full disk: {} lost, as said, {kept} urgent ones kept meanwhile; {dropped} dropped, as counted; {} wait",
         told.lost.len(),
         stored.len()
     );

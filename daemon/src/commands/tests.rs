@@ -40,6 +40,9 @@ impl Outbox for Kept {
     fn subscribe(&self) -> tokio::sync::watch::Receiver<u64> {
         tokio::sync::watch::channel(0).1
     }
+    fn is_strained(&self) -> bool {
+        false
+    }
     fn epoch(&self) -> uuid::Uuid {
         uuid::Uuid::nil()
     }

@@ -48,6 +48,15 @@ pub fn disk(state: &Path) -> Option<Trouble> {
     })
 }
 
+/// A disk so full that only faults and alarms are stored.
+pub fn disk_full(strained: bool, state: &Path) -> Option<Trouble> {
+    let why = format!(
+        "the file system of {} is full: only faults and alarms are stored, in the room that was kept for them; make room",
+        state.display()
+    );
+    strained.then(|| trouble("disk-full", Severity::Fault, 0, why))
+}
+
 /// A wall clock that nobody sets.
 pub fn clock(synchronised: bool) -> Option<Trouble> {
     let why =

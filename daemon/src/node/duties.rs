@@ -79,6 +79,7 @@ impl Node {
         let cameras = self.cameras.iter().filter_map(|c| probes::camera(&c.config().id, &c.snapshot()));
         let mut found: Vec<_> = cameras.collect();
         found.extend(probes::disk(&self.host.state));
+        found.extend(probes::disk_full(self.outbox.is_strained(), &self.host.state));
         found.extend(probes::clock(self.wall_ok.load(std::sync::atomic::Ordering::Relaxed)));
         if let Some(wished) = self.config.inference.providers.first() {
             found.extend(probes::provider(wished, self.served.report.provider()));

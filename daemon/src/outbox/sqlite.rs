@@ -9,6 +9,7 @@ mod commit;
 mod file;
 mod incident;
 mod messages;
+mod reserve;
 mod rows;
 mod schema;
 mod state;
@@ -29,6 +30,7 @@ use vedette_core::{Clock, Event, Evidence, Name};
 
 use self::file::Opened;
 use self::incident::OpenIncident;
+use self::reserve::Reserve;
 use self::state::{Acked, State, locked};
 use self::writer::{Append, Job, Writer};
 use super::{Outbox, OutboxError, Stored};
@@ -110,6 +112,7 @@ impl SqliteOutbox {
             open: content.incidents.iter().map(|i| (i.id, i.clone())).collect(),
             owed: Vec::new(),
             failing: false,
+            reserve: Reserve::new(directory),
         };
         // Also the proof, at start, that the store can be written.
         writer.begin()?;
@@ -245,6 +248,10 @@ impl Outbox for SqliteOutbox {
         let mut appended = self.appended.clone();
         appended.mark_unchanged();
         appended
+    }
+
+    fn is_strained(&self) -> bool {
+        self.state().strained
     }
 
     fn epoch(&self) -> Uuid {

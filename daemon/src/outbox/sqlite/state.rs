@@ -28,6 +28,8 @@ pub(super) struct State {
     /// The last number given and committed.
     pub(super) last: u64,
     pub(super) sinks: BTreeMap<Name, Sink>,
+    /// See [`crate::outbox::Outbox::is_strained`].
+    pub(super) strained: bool,
     /// Reads beside the writer. None only while a damaged store is replaced.
     pub(super) reader: Option<Connection>,
 }
@@ -84,7 +86,7 @@ impl State {
     /// Of a store that was just opened.
     pub(super) fn new(content: &Content, reader: Connection) -> Self {
         let sinks = content.sinks.iter().map(|row| (row.name.clone(), Sink::of(row))).collect();
-        Self { epoch: content.epoch, last: content.last, sinks, reader: Some(reader) }
+        Self { epoch: content.epoch, last: content.last, sinks, strained: false, reader: Some(reader) }
     }
 
     /// See [`crate::outbox::Outbox::next`].

@@ -12,11 +12,12 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use rusqlite::Connection;
 use tokio::sync::watch;
 use uuid::Uuid;
-use vedette_core::{Clock, Name, Phase};
+use vedette_core::{Clock, Name, Phase, Severity};
 
 use super::commit::{self, IncidentChange, Work};
 use super::file::{self, Opened};
 use super::incident::OpenIncident;
+use super::reserve::Reserve;
 use super::state::{State, locked};
 use super::{Limits, rows};
 use crate::outbox::{Frozen, OutboxError, Stored};
@@ -75,6 +76,8 @@ pub(super) struct Writer {
     pub(super) owed: Vec<IncidentChange>,
     /// Whether the last attempt to write failed.
     pub(super) failing: bool,
+    /// Given up for what is urgent when the disk is full.
+    pub(super) reserve: Reserve,
 }
 
 impl Writer {
@@ -97,7 +100,14 @@ impl Writer {
                 },
             };
             match job {
-                Job::Append(first) => next = self.produce_group(first, jobs),
+                Job::Append(first) => {
+                    let before = locked(&self.state).strained;
+                    next = self.produce_group(first, jobs);
+                    if locked(&self.state).strained && !before {
+                        // Without another event, too, somebody has to see that there is room again.
+                        sweep = after(SWEEP_AFTER);
+                    }
+                }
                 Job::Attach(sink, done) => self.attach(&sink, &done),
                 Job::Detach(sink, done) => {
                     self.detach(&sink, &done);
@@ -127,6 +137,10 @@ impl Writer {
                 Err(_) => break,
             }
         }
+        let group = self.admitted(group);
+        if group.is_empty() {
+            return next;
+        }
         let produced = self.produce(&group);
         for (at, append) in (0..).zip(group) {
             let answer = match &produced {
@@ -137,6 +151,32 @@ impl Writer {
             let _ = append.reply.send(answer);
         }
         next
+    }
+
+    /// Of a group, what is produced as far as the disk goes; the rest is answered. All, but on a full disk: there what
+    /// is left is kept for what is urgent.
+    fn admitted(&mut self, group: Vec<Append>) -> Vec<Append> {
+        if !self.strains() {
+            return group;
+        }
+        let (urgent, others): (Vec<_>, Vec<_>) = group.into_iter().partition(is_urgent);
+        for append in others {
+            let problem = "the disk is full, what is left is kept for faults and alarms".to_owned();
+            // Whoever does not wait for the answer needs none.
+            let _ = append.reply.send(Err(OutboxError::Store { path: self.path(), problem }));
+        }
+        urgent
+    }
+
+    /// Whether the disk is still full; takes the reserve where it is not.
+    fn strains(&mut self) -> bool {
+        let strained = locked(&self.state).strained;
+        if !strained || !self.reserve.hold() {
+            return strained;
+        }
+        locked(&self.state).strained = false;
+        log::info!("event store {}: the disk has room again, every event is stored", self.path().display());
+        false
     }
 
     fn path(&self) -> PathBuf {
@@ -160,7 +200,7 @@ impl Writer {
                 Err(error) => error,
             };
             let problem = error.to_string();
-            if file::is_full(&error) && self.more_room(&mut shed) {
+            if file::is_full(&error) && self.more_room(group, &mut shed) {
                 continue;
             }
             if file::is_damage(&error) && !std::mem::replace(&mut replaced, true) {
@@ -240,10 +280,20 @@ impl Writer {
         Ok(left)
     }
 
-    /// Whether another attempt may find room: after the log of the store has been emptied and what is least urgent
-    /// given up with it, in the same transaction, so that nothing is given up in vain. A file at its bound takes as
-    /// many attempts as it needs; a disk that is full gets one.
-    fn more_room(&mut self, shed: &mut usize) -> bool {
+    /// Whether another attempt may find room: on a disk that others have filled, in the reserve, for what is urgent. Else
+    /// after the log of the store has been emptied and what is least urgent given up with it, in the same transaction,
+    /// so that nothing is given up in vain. A file at its bound takes as many attempts as it needs; a disk that is full
+    /// gets one.
+    fn more_room(&mut self, group: &[Append], shed: &mut usize) -> bool {
+        if !self.is_at_bound() && group.iter().any(is_urgent) && self.reserve.release() {
+            locked(&self.state).strained = true;
+            log::error!(
+                "event store {}: the disk is full: only faults and alarms are stored now, in the room that was kept \
+                 for them; free space on that disk",
+                self.path().display()
+            );
+            return true;
+        }
         let waiting: usize = locked(&self.state).sinks.values().map(|s| s.depth).sum();
         if *shed == 0 {
             let emptied = |c: &Connection| c.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
@@ -291,6 +341,12 @@ impl Writer {
 
     /// Deletes what was acknowledged and a part of what was given up; when to go on with what is left.
     fn sweep(&mut self) -> Option<Duration> {
+        let strained = self.strains();
+        self.reserve.hold();
+        self.clean().or(strained.then_some(SWEEP_AFTER))
+    }
+
+    fn clean(&mut self) -> Option<Duration> {
         let work = Work { sweep: true, ..self.work(&[]) };
         match self.write(&work) {
             Ok(garbage_left) => {
@@ -357,4 +413,9 @@ impl Writer {
         }
         let _ = done.send(());
     }
+}
+
+/// Whether the reserve is for it.
+fn is_urgent(append: &Append) -> bool {
+    append.notice.severity() >= Severity::Fault
 }
