@@ -225,6 +225,8 @@ pub struct Camera {
     pub id: CameraId,
     /// An `rtsp` or `rtsps` URL without login.
     pub url: String,
+    /// Likewise; of the stream that evidence is of. Default: `url`.
+    pub main_url: Option<String>,
     /// User name.
     pub user: Option<String>,
     /// Password.
@@ -237,6 +239,8 @@ pub struct Camera {
     pub pipeline: Option<String>,
     /// Black before anything else sees the picture.
     pub masks: BTreeMap<Name, Polygon>,
+    /// The same on the main stream; not empty where `masks` is not and there is a `main_url`.
+    pub main_masks: BTreeMap<Name, Polygon>,
     /// Areas that rules name.
     pub zones: BTreeMap<Name, Polygon>,
     /// Lines that rules name.
@@ -245,6 +249,13 @@ pub struct Camera {
     pub rules: BTreeMap<Name, RuleSetup>,
     /// What is kept of its incidents.
     pub evidence: CameraEvidence,
+}
+
+impl Camera {
+    /// The main stream, where it is worth receiving.
+    pub fn evidence_url(&self) -> Option<&str> {
+        self.main_url.as_deref().filter(|_| self.evidence.snapshot || self.evidence.clip)
+    }
 }
 
 /// How much evidence is kept, of all cameras together.

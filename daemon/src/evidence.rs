@@ -10,6 +10,7 @@
 
 mod desk;
 mod files;
+mod main_stream;
 mod maker;
 mod recorder;
 mod reencode;
@@ -31,6 +32,7 @@ use crate::counters::CameraCounters;
 use crate::outbox::Outbox;
 
 use desk::Desk;
+pub use main_stream::{MainStream, MainStreamDeps};
 use maker::Maker;
 pub use recorder::{Order, Recorder};
 use writer::Writer;

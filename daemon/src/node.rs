@@ -24,7 +24,7 @@ use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::{self, Config};
-use crate::evidence::{self, EvidenceDeps, RunningEvidence};
+use crate::evidence::{self, RunningEvidence};
 use crate::infer::{Inference, RunningInference};
 use crate::outbox::{Outbox, SqliteOutbox};
 use crate::share::{Share, onnxruntime_folders};
@@ -36,7 +36,9 @@ use crate::wire::{NodeStatus, Stamp, Stats};
 
 use duties::Duties;
 pub use error::StartError;
-use translate::{detector_options, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of};
+use translate::{
+    detector_options, evidence_deps, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of,
+};
 
 /// The folder of the state in which `model import` puts models.
 pub(crate) const OWN_MODELS: &str = "models";
@@ -243,13 +245,7 @@ impl Node {
         };
         let arming = Arc::new(Arming::open(&host.state, host.clock.wall()).map_err(state_failed(&host))?);
         let duties = Duties::new()?;
-        let evidence_deps = EvidenceDeps {
-            state: host.state.clone(),
-            clock: Arc::clone(&host.clock),
-            outbox: Arc::clone(&outbox),
-            descriptions: Arc::clone(&descriptions),
-        };
-        let evidence = evidence::start(&config.evidence, &evidence_deps)?;
+        let evidence = evidence::start(&config.evidence, &evidence_deps(&host, &outbox, &descriptions))?;
         let mut node = Self {
             since,
             config,

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use vedette_core::Frame;
+use vedette_core::{Clock, Frame, Shutdown, SystemClock};
 use vedette_ingest::{Descriptions, FileReader, Masks};
 use vedette_tests::audit::{text, time};
 use vedette_tests::clips::{Kind, small_clip};
+use vedette_tests::daemon::{Daemon, Home};
 use vedette_tests::mosquitto::{self, Mosquitto};
 use vedette_tests::site::{self, Plan, Site, camera_text};
 use vedette_tests::subscriber::{Message, Subscriber};
@@ -36,7 +37,9 @@ fn camera(kind: Kind) -> TestCam {
 
 fn head(broker: &Mosquitto, evidence: &str) -> String {
     let port = broker.port();
-    format!("[node]\nid = \"box\"\n[broker.main]\nurl = \"mqtt://127.0.0.1:{port}\"\n[evidence]\n{evidence}\n")
+    format!(
+        "[node]\nid = \"box\"\n[broker.main]\nurl = \"mqtt://127.0.0.1:{port}\"\n[evidence]\n{evidence}\n"
+    )
 }
 
 fn is_evidence(message: &Message, kind: &str) -> bool {
@@ -66,7 +69,9 @@ fn ffprobe(path: &Path) -> (String, usize, f64) {
     assert_eq!(String::from_utf8_lossy(&told.stderr), "", "{}", path.display());
     let told = String::from_utf8(told.stdout).unwrap();
     let words: Vec<&str> = told.split([',', '\n']).filter(|w| !w.is_empty()).collect();
-    let [codec, "video", frames, seconds] = words[..] else { panic!("one video and nothing else: {words:?}") };
+    let [codec, "video", frames, seconds] = words[..] else {
+        panic!("one video and nothing else: {words:?}")
+    };
     (codec.to_owned(), frames.parse().unwrap(), seconds.parse().unwrap())
 }
 
@@ -145,9 +150,8 @@ fn what_is_masked_is_black_in_pictures_and_clips() {
     let watcher = Subscriber::start("watcher", broker.port(), None);
     let mut text_of = head(&broker, "snapshot = true\nclip = true\npre = \"1s\"\npost = \"1s\"");
     for (name, url) in ["gate", "yard"].iter().zip(cam.urls()) {
-        let masked = format!(
-            "[camera.{name}.mask]\nhouse = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]\n"
-        );
+        let masked =
+            format!("[camera.{name}.mask]\nhouse = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]\n");
         text_of += &(camera_text(name, url, 5.0) + &masked);
     }
     text_of += "[camera.gate.evidence]\nmask_clips = \"reencode\"\n";
@@ -197,7 +201,8 @@ fn a_camera_that_is_lost_ends_its_clip_and_a_disk_without_room_stops_no_event() 
 
     let watcher = Subscriber::start("second", broker.port(), None);
     // More than any disk has.
-    let text_of = head(&broker, "clip = true\nmin_free_mib = 16777216") + &camera_text("yard", yard.url(), 5.0);
+    let text_of =
+        head(&broker, "clip = true\nmin_free_mib = 16777216") + &camera_text("yard", yard.url(), 5.0);
     let mut site = Site::start(&Plan::new(text_of));
     let begin = |m: &Message| m.is_event() && text(m, "phase") == "begin";
     site.wait_until("an event", SOON, |_| watcher.messages().iter().any(begin));
@@ -218,11 +223,74 @@ fn a_picture_can_be_asked_for() {
     site.wait_live(&["gate"], SOON);
     let port = broker.port().to_string();
     let asked = ["-p", &port, "-V", "5", "-t", "vedette/box/command/snapshot", "-e", "replies/1", "-W", "60"];
-    let told = Command::new("mosquitto_rr").args(asked).args(["-m", r#"{"camera":"gate"}"#]).output().unwrap();
-    let answer: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{e}: {told:?}"));
+    let told =
+        Command::new("mosquitto_rr").args(asked).args(["-m", r#"{"camera":"gate"}"#]).output().unwrap();
+    let answer: serde_json::Value =
+        serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{e}: {told:?}"));
     assert_eq!(answer["ok"], true, "{answer}");
     let file = answer["result"]["file"].as_str().unwrap();
     let shown = frames(&site.state_folder().join("evidence/gate").join(file));
     assert_eq!((shown.len(), shown[0].width(), shown[0].height()), (1, 640, 360));
     assert!(site.stop());
+}
+
+#[test]
+fn the_main_stream_is_shown_where_there_is_one_and_masked_as_the_other() {
+    need_detector!();
+    let (main, sub) = (small_clip(Kind::H264).unwrap(), small_clip(Kind::Size).unwrap());
+    let cam = TestCam::start(Options { sub: Some(sub), ..Options::new(main) }).unwrap();
+    let broker = Mosquitto::start(mosquitto::Options::default());
+    let watcher = Subscriber::start("watcher", broker.port(), None);
+    let wanted = "snapshot = true\nclip = true\npre = \"1s\"\npost = \"1s\"\nmask_clips = \"reencode\"";
+    let half = "house = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]\n";
+    let text_of = head(&broker, wanted)
+        + &camera_text("gate", cam.sub_url().unwrap(), 5.0)
+            .replace("fps =", &format!("main_url = \"{}\"\nfps =", cam.url()))
+        + &format!("[camera.gate.mask]\n{half}[camera.gate.main_mask]\n{half}");
+    let site = Site::start(&Plan::new(text_of));
+    // Before the main stream is there, pictures are of the other one.
+    let of_main = |m: &Message, kind: &str| {
+        is_evidence(m, kind) && frames(&check_file(&site, "gate", m)).iter().any(|f| f.width() == 640)
+    };
+    let messages = watcher.wait_within(SOON, "picture and clip of the main stream", |m| {
+        ["snapshot", "clip"].iter().all(|kind| m.iter().any(|m| of_main(m, kind)))
+    });
+    for word in messages.iter().filter(|m| of_main(m, "clip") || of_main(m, "snapshot")) {
+        let shown = frames(&check_file(&site, "gate", word));
+        assert!(shown.iter().all(|f| f.height() == 360 && left_is_black(f) && right_is_not(f)), "{word:?}");
+    }
+    assert_eq!(site.camera("gate").counters().evidence_lost.get(), 0);
+    assert!(site.stop());
+}
+
+#[test]
+fn a_clip_that_a_crash_tore_is_completed_by_the_next_start() {
+    need_detector!();
+    let (gate, broker) = (camera(Kind::H264), Mosquitto::start(mosquitto::Options::default()));
+    let watcher = Subscriber::start("watcher", broker.port(), None);
+    let home = Home::new();
+    let text_of = head(&broker, "clip = true\npost = \"5min\"") + &camera_text("gate", gate.url(), 5.0);
+    home.write("vedette.toml", &text_of);
+    let mut daemon = Daemon::start(&home);
+    let folder = home.state().join("evidence/gate");
+    let (clock, patience) = (SystemClock::new(), Shutdown::new());
+    let begun = || {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        entries.filter(|e| e.metadata().is_ok_and(|m| m.len() > 100_000)).count() > 0
+    };
+    while !begun() {
+        assert!(clock.now().0 < SOON, "no clip has begun; it logged:\n{}", daemon.log());
+        clock.pause(Duration::from_millis(50), &patience);
+    }
+    daemon.signal("KILL");
+    daemon.wait_end(SOON);
+    assert!(!watcher.messages().iter().any(|m| is_evidence(m, "clip")));
+    let daemon = Daemon::start(&home);
+    let messages = watcher.wait_within(SOON, "the clip", |m| m.iter().any(|m| is_evidence(m, "clip")));
+    let clip = messages.iter().find(|m| is_evidence(m, "clip")).unwrap();
+    let promised = |m: &&Message| m.is_event() && m.get("evidence")["clip"] == clip.get("file");
+    assert!(messages.iter().find(promised).is_some(), "{clip:?}");
+    let (codec, count, seconds) = ffprobe(&folder.join(text(clip, "file")));
+    assert!(codec == "h264" && count > 20, "{codec}, {count} frames, {seconds} s");
+    drop(daemon);
 }

@@ -333,6 +333,9 @@ impl std::fmt::Display for MqttVersion {
 pub(super) struct RawCamera {
     /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed. Needed.
     pub(super) url: Option<String>,
+    /// The camera's stream of high resolution: pictures and clips are of this one, with the same login. Received only
+    /// where evidence is on, and decoded only for a picture. Default: evidence is of `url`.
+    pub(super) main_url: Option<String>,
     /// User name. Its place is `vedette.secrets`.
     pub(super) user: Option<String>,
     /// Password. Its place is `vedette.secrets`.
@@ -347,6 +350,9 @@ pub(super) struct RawCamera {
     pub(super) pipeline: Option<String>,
     /// Privacy: polygons that are black before anything else sees the picture; `[x, y]`, 0..1, y down.
     pub(super) mask: BTreeMap<String, Vec<Point>>,
+    /// The same on the picture of `main_url`, needed with `mask` and `main_url`. Write the same polygons where both
+    /// streams show the same; evidence is withheld where those are of another shape.
+    pub(super) main_mask: BTreeMap<String, Vec<Point>>,
     /// Polygons that rules name: three or more `[x, y]`, 0..1 of the picture, y down.
     pub(super) zone: BTreeMap<String, Vec<Point>>,
     /// Lines that rules name: two or more `[x, y]`. Direction `in` is from the left to the right of someone who
@@ -362,12 +368,14 @@ impl Default for RawCamera {
     fn default() -> Self {
         Self {
             url: None,
+            main_url: None,
             user: None,
             password: None,
             transport: Transport::Tcp,
             fps: 5.0,
             pipeline: None,
             mask: BTreeMap::new(),
+            main_mask: BTreeMap::new(),
             zone: BTreeMap::new(),
             line: BTreeMap::new(),
             rule: BTreeMap::new(),

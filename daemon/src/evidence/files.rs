@@ -206,8 +206,11 @@ pub(super) fn list(root: &Path) -> io::Result<(Vec<Found>, Vec<(CameraId, PathBu
                 Some("jpg" | "mp4") => {
                     // One that is gone meanwhile is none.
                     let Ok(metadata) = fs::metadata(&path) else { continue };
-                    let made =
-                        metadata.modified().ok().and_then(|t| Timestamp::try_from(t).ok()).unwrap_or_default();
+                    let made = metadata
+                        .modified()
+                        .ok()
+                        .and_then(|t| Timestamp::try_from(t).ok())
+                        .unwrap_or_default();
                     found.push(Found { path, camera: camera.clone(), bytes: metadata.len(), made });
                 }
                 _ => {}
@@ -332,7 +335,8 @@ mod tests {
     fn a_torn_clip_is_cut_behind_its_last_whole_fragment() {
         let root = tempfile::tempdir().unwrap();
         let whole = boxes(&[(b"ftyp", 16), (b"moov", 100), (b"moof", 60), (b"mdat", 500)]);
-        for rest in [&[][..], &[0, 0], &boxes(&[(b"moof", 60)]), &boxes(&[(b"moof", 60), (b"mdat", 9)])[..80]] {
+        for rest in [&[][..], &[0, 0], &boxes(&[(b"moof", 60)]), &boxes(&[(b"moof", 60), (b"mdat", 9)])[..80]]
+        {
             let path = torn(root.path(), EvidenceKind::Clip, &[&whole[..], rest].concat());
             assert_eq!(list(root.path()).unwrap().1, [(CameraId::new("gate").unwrap(), path.clone())]);
             let (draft, _) = adopt(&CameraId::new("gate").unwrap(), &path).unwrap().unwrap();

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use vedette_core::{Clock, Mono};
 use vedette_ingest::{ClipError, Descriptions};
 
+use super::EvidenceDeps;
 use super::desk::Desk;
 use super::files::{Complete, Draft, FOLDER, Label};
-use super::EvidenceDeps;
 use crate::counters::CameraCounters;
 use crate::outbox::Outbox;
 

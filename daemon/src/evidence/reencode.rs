@@ -41,7 +41,8 @@ fn encode(task: Task, maker: &Maker, stop: &Shutdown) -> Result<(), ClipError> {
     let first = task.entries.first().ok_or_else(nothing)?;
     let decoder = open_decoder(&maker.descriptions, &first.packet.stream, &task.masks)?;
     let last = task.entries.iter().map(|e| e.moment.pts).max().unwrap_or_default();
-    let mut work = Work { draft: maker.create(task.label.clone())?, decoder, encoder: None, newest: None, maker };
+    let mut work =
+        Work { draft: maker.create(task.label.clone())?, decoder, encoder: None, newest: None, maker };
     for piece in task.entries.chunks(PIECE) {
         let began = maker.clock.now();
         for entry in piece {

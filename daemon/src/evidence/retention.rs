@@ -108,8 +108,12 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_first_and_what_is_awaited_last() {
-        let files =
-            [kept("a", 400, 9, true), kept("a", 400, 5, false), kept("b", 400, 7, false), kept("b", 400, 1, true)];
+        let files = [
+            kept("a", 400, 9, true),
+            kept("a", 400, 5, false),
+            kept("b", 400, 7, false),
+            kept("b", 400, 1, true),
+        ];
         assert_eq!(plan(&files, &WIDE, 0), [2, 1]);
         assert_eq!(plan(&files, &Bounds { bytes: 500, ..WIDE }, 0), [2, 1, 0]);
     }

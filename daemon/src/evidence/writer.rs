@@ -55,7 +55,7 @@ impl Writer {
             camera_bytes: (config.max_bytes as f64 * f64::from(config.camera_share)) as u64,
             free: config.min_free_bytes,
         };
-        Self { maker, clock, bounds, clips: BTreeMap::new(),  looked: None }
+        Self { maker, clock, bounds, clips: BTreeMap::new(), looked: None }
     }
 
     /// Until [`Job::Close`]; clips that are open then are completed.
@@ -99,7 +99,9 @@ impl Writer {
                 Err(error) => Err(self.maker.of_disk(&error)),
             };
             match done {
-                Ok(()) => log::info!(camera = camera.as_str(); "evidence that a crash left unfinished is put in order"),
+                Ok(()) => {
+                    log::info!(camera = camera.as_str(); "evidence that a crash left unfinished is put in order")
+                }
                 Err(error) => log::error!(camera = camera.as_str(); "evidence {}: {error}", path.display()),
             }
         }

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vedette_core::{Class, Name};
+use vedette_ingest::Descriptions;
 use vedette_models::{DetectorOptions, Provider, Served, TensorRtOptions};
 
 use crate::config::{self, Config};
 use crate::counters::CameraCounters;
+use crate::evidence::EvidenceDeps;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
+use crate::outbox::Outbox;
 use crate::signing::Signer;
 use crate::sinks::webhook::Hook;
 use crate::sinks::{self, Address, MqttConfig, SinkConfig, SinkError, WebhookConfig};
@@ -39,6 +42,20 @@ pub(super) fn detector_options(config: &Config, host: &Host, labels: &[Class]) -
         // Without a rule everything is shown to whoever looks.
         classes: (!classes.is_empty()).then_some(classes),
         ..DetectorOptions::default()
+    }
+}
+
+/// What evidence needs of the node.
+pub(super) fn evidence_deps(
+    host: &Host,
+    outbox: &Arc<dyn Outbox>,
+    descriptions: &Arc<Descriptions>,
+) -> EvidenceDeps {
+    EvidenceDeps {
+        state: host.state.clone(),
+        clock: Arc::clone(&host.clock),
+        outbox: Arc::clone(outbox),
+        descriptions: Arc::clone(descriptions),
     }
 }
 

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use vedette_core::{
-    ClockSource, Direction, EndedBy, Event, Evidence, EvidenceKind, EvidenceNames, Name, ObjectSummary, Phase,
-    Severity, SpeedUnit, TrackId,
+    ClockSource, Direction, EndedBy, Event, Evidence, EvidenceKind, EvidenceNames, Name, ObjectSummary,
+    Phase, Severity, SpeedUnit, TrackId,
 };
 
 use super::{Dialect, Message, ModelStamp, Place, Settings, Stamp, Update};

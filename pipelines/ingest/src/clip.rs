@@ -165,7 +165,8 @@ impl ClipWriter {
         descriptions: &Descriptions,
     ) -> Result<Self, ClipError> {
         let description = descriptions.clip(stream.codec).ok_or(ClipError::Codec(stream.codec))?;
-        let caps = stream.caps.parse().map_err(|_| ClipError::Pipeline(format!("no caps: {}", stream.caps)))?;
+        let caps =
+            stream.caps.parse().map_err(|_| ClipError::Pipeline(format!("no caps: {}", stream.caps)))?;
         let file = FilePipeline::start(description, path, &caps)?;
         Ok(Self { file, stream: Arc::clone(stream), first: None })
     }
@@ -351,7 +352,9 @@ mod tests {
         let clock = testing::clock();
         use vedette_core::Clock;
         let stop = vedette_core::Shutdown::new();
-        while std::fs::metadata(&path).unwrap().len() < packets.iter().map(|p| p.data.len() as u64).sum::<u64>() / 2 {
+        while std::fs::metadata(&path).unwrap().len()
+            < packets.iter().map(|p| p.data.len() as u64).sum::<u64>() / 2
+        {
             assert!(!clock.pause(Duration::from_millis(10), &stop) && clock.now().0 < testing::PATIENCE);
         }
         let torn = folder.path().join("torn.mp4");
@@ -364,9 +367,8 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_said() {
         let packets = encoded(Codec::H264, &encoder(Codec::H264, "ball"), 60);
-        let create = |path: &str| {
-            ClipWriter::create(Path::new(path), &packets[0].stream, &testing::descriptions())
-        };
+        let create =
+            |path: &str| ClipWriter::create(Path::new(path), &packets[0].stream, &testing::descriptions());
         let mut full = create("/dev/full").unwrap();
         let pushed: Result<(), ClipError> =
             packets.iter().zip(shown(&packets)).try_for_each(|(packet, pts)| full.push(packet, pts));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use gstreamer as gst;
 use gstreamer_video::{
-    VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry, VideoFormat, VideoFrame, VideoInfo,
-    VideoTransferFunction,
+    VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry, VideoFormat, VideoFrame,
+    VideoInfo, VideoTransferFunction,
 };
 use gstreamer_video::{VideoFrameExt, video_frame::Readable};
 use vedette_core::frame::PlaneLayout;
@@ -97,7 +97,9 @@ pub(crate) fn info_of(frame: &Frame) -> Result<VideoInfo, Fault> {
         // Pictures carry their own times.
         .fps(gst::Fraction::new(0, 1))
         .build()
-        .map_err(|error| Fault::new(FaultClass::Undecodable, format!("{frame:?}: {error}"), "report this stream"))
+        .map_err(|error| {
+            Fault::new(FaultClass::Undecodable, format!("{frame:?}: {error}"), "report this stream")
+        })
 }
 
 /// The frame's bytes in one piece, laid out as `info` says.

@@ -46,7 +46,8 @@ pub fn jpeg(frame: &Frame, boxes: &[BBox], descriptions: &Descriptions) -> Resul
         .ok()
         .and_then(|_| input.push_buffer(buffer).and_then(|_| input.end_of_stream()).ok())
         .and_then(|_| output.try_pull_sample(PATIENCE));
-    let bytes = sample.as_ref().and_then(|sample| sample.buffer()?.map_readable().ok()).map(|map| map.to_vec());
+    let bytes =
+        sample.as_ref().and_then(|sample| sample.buffer()?.map_readable().ok()).map(|map| map.to_vec());
     // A pipeline without network stops at once; a failure leaves nothing to do.
     let _ = pipeline.set_state(gst::State::Null);
     bytes.ok_or_else(|| {
@@ -111,7 +112,11 @@ mod tests {
         let path = folder.path().join("x.jpg");
         std::fs::write(&path, bytes).unwrap();
         let start = jiff::Timestamp::UNIX_EPOCH;
-        FileReader::open(&path, &testing::descriptions(), &Masks::none(), start).unwrap().next().unwrap().unwrap()
+        FileReader::open(&path, &testing::descriptions(), &Masks::none(), start)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
     }
 
     #[test]

@@ -23,13 +23,16 @@ pub(super) fn build(
     raw: RawCamera,
     every: &CameraEvidence,
 ) -> Option<Camera> {
-    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule, evidence } = raw;
+    let RawCamera { url, main_url, user, password, transport, fps, pipeline, .. } = raw;
+    let RawCamera { mask, main_mask, zone, line, rule, evidence, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
         check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
     }
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
+    let main_masks = shapes(check, id, "main_mask", main_mask, Polygon::new);
+    let main_url = main_stream(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
     let rules = rule
@@ -53,17 +56,51 @@ pub(super) fn build(
     Some(Camera {
         id: name?,
         url: clean.url,
+        main_url,
         user: user.or(clean.user),
         password: password.map(Secret::new).or(clean.password),
         transport,
         fps,
         pipeline,
         masks,
+        main_masks,
         zones,
         lines,
         rules,
         evidence,
     })
+}
+
+/// The stream of evidence: masked where the analysed one is.
+fn main_stream(
+    check: &mut Check<'_>,
+    id: &str,
+    main_url: Option<String>,
+    masked: bool,
+    main_masked: bool,
+) -> Option<String> {
+    let keys = ["camera", id, "main_url"];
+    let Some(main_url) = main_url else {
+        if main_masked {
+            let message = format!("`camera.{id}.main_mask` masks nothing: the camera has no `main_url`");
+            check.key_error(&["camera", id, "main_mask"], message);
+        }
+        return None;
+    };
+    if masked && !main_masked && !check.was_reported(&["camera", id, "main_mask"]) {
+        let message = format!(
+            "`camera.{id}` has masks, but none for its main stream: draw them below `[camera.{id}.main_mask]` (the same \
+             polygons where both streams show the same)"
+        );
+        check.key_error(&keys, message);
+    }
+    let clean = url::parse(&main_url, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
+    if clean.user.is_some() || clean.password.is_some() {
+        let message = "holds a login, which is not used: the main stream has the login of `url`, whose place is \
+                       `vedette.secrets`";
+        check.value_error(&keys, message);
+    }
+    Some(clean.url)
 }
 
 /// Two files of one `conf.d` that both give a camera its URL are two cameras with one name.
