@@ -117,7 +117,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
             webhooks.insert(webhook.id.clone(), webhook);
         }
     }
-    let (evidence, every) = evidence::build(check, evidence);
+    let (evidence, every) = evidence::build(check, &evidence);
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
         if let Some(camera) = camera::build(check, &id, raw, &every) {

@@ -108,7 +108,13 @@ impl Desk {
 
     /// Takes nothing new for this reason, or again everything.
     pub(super) fn refuse(&self, reason: Option<String>) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*refusal, &reason) {
+            (None, Some(why)) => log::warn!("no evidence is kept: {why}"),
+            (Some(_), None) => log::info!("evidence is kept again"),
+            _ => {}
+        }
+        *refusal = reason;
     }
 
     /// Hands over a job; false where too much waits, or nobody works any more.

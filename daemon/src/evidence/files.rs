@@ -183,8 +183,11 @@ pub(super) struct Found {
     pub(super) made: Timestamp,
 }
 
+/// Files that are not complete, and whose they are.
+type Parts = Vec<(CameraId, PathBuf)>;
+
 /// What lies in the folder: complete files, and those that are not. What has no name of ours is left alone.
-pub(super) fn list(root: &Path) -> io::Result<(Vec<Found>, Vec<(CameraId, PathBuf)>)> {
+pub(super) fn list(root: &Path) -> io::Result<(Vec<Found>, Parts)> {
     let (mut found, mut parts) = (Vec::new(), Vec::new());
     let folders = match fs::read_dir(root) {
         Ok(folders) => folders,

@@ -443,7 +443,7 @@ mod tests {
         /// Packets 100 ms apart, a keyframe each second, up to `millis`.
         fn packets(&mut self, millis: u64) {
             while self.next <= millis {
-                let keyframe = self.next % 1000 == 0;
+                let keyframe = self.next.is_multiple_of(1000);
                 let packet = Packet {
                     data: vec![0; 100].into(),
                     stream_pts: None,

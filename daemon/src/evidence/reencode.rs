@@ -28,15 +28,14 @@ fn rest_after(busy: Duration) -> Duration {
 /// Until no more tasks come; one that `stop` interrupts is given up.
 pub(super) fn run(tasks: &Receiver<Task>, maker: &Arc<Maker>, stop: &Shutdown) {
     for task in tasks {
-        let (label, counters) = (task.label.clone(), Arc::clone(&task.counters));
-        match encode(task, maker, stop) {
-            Ok(()) => counters.evidence.one(),
-            Err(error) => maker.failed(&label, &counters, &error),
+        match encode(&task, maker, stop) {
+            Ok(()) => task.counters.evidence.one(),
+            Err(error) => maker.failed(&task.label, &task.counters, &error),
         }
     }
 }
 
-fn encode(task: Task, maker: &Maker, stop: &Shutdown) -> Result<(), ClipError> {
+fn encode(task: &Task, maker: &Maker, stop: &Shutdown) -> Result<(), ClipError> {
     let nothing = || ClipError::Pipeline("no packet came".to_owned());
     let first = task.entries.first().ok_or_else(nothing)?;
     let decoder = open_decoder(&maker.descriptions, &first.packet.stream, &task.masks)?;

@@ -79,7 +79,7 @@ impl Writer {
     fn work(&mut self, job: Job) {
         match job {
             Job::Snapshot(snapshot) => self.snapshot(*snapshot),
-            Job::Begin(label, counters) => self.begin(label, counters),
+            Job::Begin(label, counters) => self.begin(&label, counters),
             Job::Packet(id, packet, moment) => self.packet(id, &packet, moment),
             Job::End(id) => self.end(id),
             Job::Close => {}
@@ -100,7 +100,7 @@ impl Writer {
             };
             match done {
                 Ok(()) => {
-                    log::info!(camera = camera.as_str(); "evidence that a crash left unfinished is put in order")
+                    log::info!(camera = camera.as_str(); "evidence that a crash left unfinished is put in order");
                 }
                 Err(error) => log::error!(camera = camera.as_str(); "evidence {}: {error}", path.display()),
             }
@@ -151,13 +151,13 @@ impl Writer {
         newest.ok_or_else(nothing)
     }
 
-    fn begin(&mut self, label: Label, counters: Arc<CameraCounters>) {
+    fn begin(&mut self, label: &Label, counters: Arc<CameraCounters>) {
         match self.maker.create(label.clone()) {
             Ok(draft) => {
                 let clip = OpenClip { draft, counters, writer: None, last: None, synced: Pts::ZERO };
                 self.clips.insert(label.id, clip);
             }
-            Err(error) => self.maker.failed(&label, &counters, &error),
+            Err(error) => self.maker.failed(label, &counters, &error),
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) fn build(
             name.zip(built)
         })
         .collect();
-    let evidence = evidence::camera(check, id, evidence, every);
+    let evidence = evidence::camera(check, id, &evidence, every);
     let Some(url) = url else {
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
         return None;

@@ -12,9 +12,9 @@ const PRE: Span = Span::secs(30);
 const POST: Span = Span::secs(300);
 
 /// Checks `[evidence]`: what holds for all together, and what each camera has where it says nothing.
-pub(super) fn build(check: &mut Check<'_>, raw: RawEvidence) -> (Evidence, CameraEvidence) {
-    let RawEvidence { snapshot, clip, pre, post, draw_box, severity, mask_clips, .. } = raw;
-    let RawEvidence { days, max_mib, min_free_mib, camera_share, .. } = raw;
+pub(super) fn build(check: &mut Check<'_>, raw: &RawEvidence) -> (Evidence, CameraEvidence) {
+    let &RawEvidence { snapshot, clip, pre, post, draw_box, severity, mask_clips, .. } = raw;
+    let &RawEvidence { days, max_mib, min_free_mib, camera_share, .. } = raw;
     let mut within = |key: &str, wrong: bool, message: String| {
         if wrong {
             check.value_error(&["evidence", key], message);
@@ -36,10 +36,10 @@ pub(super) fn build(check: &mut Check<'_>, raw: RawEvidence) -> (Evidence, Camer
 pub(super) fn camera(
     check: &mut Check<'_>,
     id: &str,
-    raw: RawCameraEvidence,
+    raw: &RawCameraEvidence,
     every: &CameraEvidence,
 ) -> CameraEvidence {
-    let RawCameraEvidence { snapshot, clip, pre, post, draw_box, severity, mask_clips } = raw;
+    let &RawCameraEvidence { snapshot, clip, pre, post, draw_box, severity, mask_clips } = raw;
     if pre.is_some() || post.is_some() {
         let (pre, post) = (pre.unwrap_or_default(), post.unwrap_or_default());
         lengths(check, &["camera", id, "evidence"], pre, post);
