@@ -1,12 +1,15 @@
 //! One camera: its thread, from packets to events.
 //!
-//! Owns: the thread `cam-<id>`, supervision and back-off, which frames are analysed, and the camera's status. Does
-//! not know: GStreamer elements, sessions, topics, bytes. `run` supervises; `session::run_once` is straight-line
+//! Owns: the thread `cam-<id>`, supervision and back-off, what is decoded and analysed (`adaptive`, `cursor`), and the
+//! camera's status. Does not know: GStreamer elements, sessions, topics, bytes. `run` supervises; `session::run_once` is straight-line
 //! and the one function to read.
 
+pub(crate) mod adaptive;
 mod analyst;
+pub(crate) mod cursor;
 mod report;
 mod session;
+mod wakes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -29,11 +32,13 @@ use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::sinks::Latest;
 
+use adaptive::Adaptive;
 use analyst::Analyst;
 use report::Report;
 pub use report::{CameraState, Snapshot};
 use session::Ending;
 pub(crate) use session::{KEYFRAME_WITHIN, source};
+pub use wakes::Wakes;
 
 /// What a camera's scene is built of, live and in replay.
 pub(crate) fn scene_config(config: &config::Camera, time_zone: &TimeZone) -> SceneConfig {
@@ -69,6 +74,8 @@ pub struct CameraDeps {
     pub latest: Arc<Latest>,
     /// Rules that were armed or disarmed by command.
     pub arming: Arc<Arming>,
+    /// Cameras that somebody asked to stay awake.
+    pub wakes: Arc<Wakes>,
     /// For schedules.
     pub time_zone: TimeZone,
     /// Whether the host's clock is synchronised; refreshed by the node.
@@ -109,6 +116,7 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
         report: Arc::clone(&report),
         recorder,
         analyst,
+        adaptive: Adaptive::new(&config, config.mode, Arc::clone(&counters)),
         masks: Masks::new(config.masks.values().cloned().collect()),
         backoff: Backoff::default(),
         ended_by: Arc::clone(&ended_by),
@@ -196,6 +204,7 @@ struct Camera {
     report: Arc<Report>,
     recorder: Arc<Recorder>,
     analyst: Analyst,
+    adaptive: Adaptive,
     masks: Masks,
     backoff: Backoff,
     ended_by: Arc<Mutex<EndedBy>>,
@@ -254,6 +263,7 @@ impl Camera {
         let (counters, recorder) = (Arc::clone(&self.counters), Arc::clone(&self.recorder));
         match Analyst::new(&self.config, &self.deps, counters, recorder) {
             Ok(fresh) => {
+                self.adaptive = Adaptive::new(&self.config, self.config.mode, Arc::clone(&self.counters));
                 let mut broken = std::mem::replace(&mut self.analyst, fresh);
                 // What broke once may break again.
                 if catch_unwind(AssertUnwindSafe(|| broken.close(EndedBy::Restart))).is_err() {
@@ -291,17 +301,26 @@ impl Camera {
                 recv(over) -> _ => return false,
                 recv(self.ticks) -> _ => self.tick(),
                 // An inference that was under way when the stream ended.
-                recv(self.analyst.replies()) -> reply => if let Ok(reply) = reply { self.analyst.on_reply(reply) },
+                recv(self.analyst.replies()) -> reply => if let Ok(reply) = reply { self.on_reply(reply) },
             }
+        }
+    }
+
+    fn on_reply(&mut self, reply: crate::infer::Reply) {
+        if let Some(at) = self.analyst.on_reply(reply) {
+            self.adaptive.looked(at, self.analyst.scene());
         }
     }
 
     fn tick(&mut self) {
         self.analyst.tick();
+        if let Some(length) = self.deps.wakes.take(&self.config.id) {
+            self.adaptive.wake(length);
+        }
         if self.report.is_live() {
             self.report.set(CameraState::Live, self.deps.inference.overload(&self.config.id));
         }
-        self.report.refresh();
+        self.report.refresh(self.adaptive.gate());
         // While an inference is under way only its answer counts as progress: a session that hangs is what the
         // watchdog is for. Frames that do not come are this camera's own trouble, not the daemon's.
         if !self.report.is_live() || !self.analyst.is_waiting() {

@@ -13,10 +13,11 @@ use serde_json::{Map, Value, json};
 use vedette_core::{CameraId, Clock, IncidentIds, Name};
 
 use crate::arming::Arming;
+use crate::camera::Wakes;
 use crate::evidence::Evidence;
 use crate::outbox::Outbox;
 
-vedette_core::registry! { dyn Verb: arm, disarm, snapshot, status, test_alarm, }
+vedette_core::registry! { dyn Verb: arm, disarm, snapshot, status, test_alarm, wake, }
 
 /// Requests longer than this are not read.
 const MOST_BYTES: usize = 64 * 1024;
@@ -38,6 +39,8 @@ pub struct Site {
     pub rules: BTreeMap<CameraId, Vec<Name>>,
     /// Who is armed.
     pub arming: Arc<Arming>,
+    /// Who is to stay awake.
+    pub wakes: Arc<Wakes>,
     /// Where a test alarm goes.
     pub outbox: Arc<dyn Outbox>,
     /// Who takes pictures.

@@ -19,9 +19,11 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vedette_analysis::gate::Mode;
 use vedette_analysis::rules::RuleSetup;
 use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Severity, Span};
 use vedette_ingest::Transport;
@@ -235,6 +237,12 @@ pub struct Camera {
     pub transport: Transport,
     /// Analysed frames per second, 0.2..=30. Default 5.
     pub fps: f32,
+    /// Whether it rests while nothing moves. Default adaptive.
+    pub mode: Mode,
+    /// Without motion for so long it rests, 1 s..=1 h. Default 10 s.
+    pub quiet_after: Duration,
+    /// How far behind a catch-up may be, 1..=10 s. Default 4 s.
+    pub catch_up_max: Duration,
     /// The receive description. Default: chosen by URL and codec.
     pub pipeline: Option<String>,
     /// Black before anything else sees the picture.

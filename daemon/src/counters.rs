@@ -1,7 +1,9 @@
 //! What a camera counts; written by its thread where the thing happens, read by status, statistics and the watchdog.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use vedette_analysis::gate::Decode;
 
 /// One number that only grows.
 #[derive(Debug, Default)]
@@ -24,6 +26,9 @@ impl Counter {
     }
 }
 
+/// States are stored so that 0, the default, is watch.
+const FROM_WATCH: u8 = Decode::ALL.len() as u8 - Decode::Watch as u8;
+
 /// Counters of one camera since the daemon started. Nothing here ever shrinks, so rates are differences.
 #[derive(Debug, Default)]
 pub struct CameraCounters {
@@ -45,6 +50,14 @@ pub struct CameraCounters {
     pub dropped_receiving: Counter,
     /// Frames dropped behind the decoder, since the camera's thread did not take them in time.
     pub dropped_decoded: Counter,
+    /// Packets and due frames of a catch-up that were passed over, since it was too far behind.
+    pub skipped: Counter,
+    /// Changes between quiet, watch and busy.
+    pub transitions: Counter,
+    /// Microseconds of stream in quiet, watch and busy.
+    states: [Counter; 3],
+    /// What the decoder does: one of [`Decode::ALL`], counted from watch; a level, not a count.
+    decode: AtomicU8,
     /// Attempts to connect after the first.
     pub reconnects: Counter,
     /// Faults of the link (refused, timeout, read, ended, stalled, undecodable).
@@ -87,6 +100,27 @@ impl CameraCounters {
     /// See [`CameraCounters::note_analysed`] and [`CameraCounters::note_idle`].
     pub fn progress(&self) -> u64 {
         self.progress.get()
+    }
+
+    /// Notes `length` of stream in a state.
+    pub fn note_state(&self, state: Decode, length: Duration) {
+        self.states[state as usize].add(micros(length));
+    }
+
+    /// Notes another state.
+    pub fn set_decode(&self, state: Decode) {
+        self.decode.store(state as u8 + FROM_WATCH, Relaxed);
+        self.transitions.one();
+    }
+
+    /// What the decoder does; `watch` at first.
+    pub fn decode(&self) -> Decode {
+        Decode::ALL[usize::from(self.decode.load(Relaxed) + Decode::Watch as u8) % Decode::ALL.len()]
+    }
+
+    /// Seconds of stream in quiet, watch and busy.
+    pub fn state_seconds(&self) -> [f64; 3] {
+        [0, 1, 2].map(|state: usize| self.states[state].get() as f64 / 1e6)
     }
 
     /// Tracks alive after the last step.

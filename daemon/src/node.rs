@@ -83,6 +83,7 @@ pub struct Node {
     published: (usize, usize),
     signer: Option<Arc<Signer>>,
     arming: Arc<Arming>,
+    wakes: Arc<camera::Wakes>,
     duties: Duties,
 }
 
@@ -265,6 +266,7 @@ impl Node {
             published: (0, 0),
             signer,
             arming,
+            wakes: Arc::default(),
             duties,
         };
         if let Err(error) = node.start_all(descriptions) {
@@ -300,6 +302,7 @@ impl Node {
             evidence: self.evidence.handle(),
             latest: Arc::clone(&self.latest),
             arming: Arc::clone(&self.arming),
+            wakes: Arc::clone(&self.wakes),
             time_zone: self.config.node.time_zone.clone(),
             wall_ok: Arc::clone(&self.wall_ok),
         };

@@ -3,7 +3,10 @@
 //!
 //! Owns: the loop file → detector → scene → messages. Does not know: brokers, threads, the host's clock. It is
 //! deterministic: the clock is PTS from a given start, sequence numbers begin at 1, ids come from a generator seeded
-//! with the SHA-256 of file and configuration, and no frame is dropped.
+//! with the SHA-256 of file and configuration, and no frame is dropped. With a mode other than `always` the file is
+//! taken packet by packet as a camera's stream would be (`packets`), and what a camera would leave out is left out.
+
+mod packets;
 
 use std::io::Read;
 use std::path::Path;
@@ -11,8 +14,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
+use vedette_analysis::gate::{Decode, Mode};
 use vedette_analysis::{Lost, Observation, Outcome, Scene};
-use vedette_core::{Answer, AnswerValue, Event, Frame, IncidentIds, Moment, Pts, Role, View};
+use vedette_core::{Answer, AnswerValue, Detection, Event, Frame, IncidentIds, Moment, Pts, Role, View};
 use vedette_ingest::{Descriptions, Fault, FaultClass, FileReader, Masks};
 use vedette_models::{Detector, ModelError};
 
@@ -69,6 +73,21 @@ pub struct Summary {
     pub events: u64,
     /// Length of the footage, in seconds of PTS.
     pub seconds: f64,
+    /// How it was decoded; `None` where all of it was.
+    pub adaptive: Option<Adapted>,
+}
+
+/// How the packets of a file were decoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Adapted {
+    /// Packets there were.
+    pub received: u64,
+    /// Seconds in quiet, watch and busy.
+    pub states: [f64; 3],
+    /// Changes between them.
+    pub transitions: u64,
+    /// Packets and due pictures passed over by a catch-up.
+    pub skipped: u64,
 }
 
 /// One camera's configuration run over files.
@@ -83,6 +102,8 @@ pub struct Replay<'a> {
     pub start: Timestamp,
     /// Pipelines there are.
     pub descriptions: &'a Descriptions,
+    /// What is decoded; `always`: everything.
+    pub mode: Mode,
 }
 
 /// What happens as a replay goes on.
@@ -93,6 +114,8 @@ pub trait Watch {
     fn progress(&mut self, _done: f64, _of: Option<f64>) {}
     /// A frame was analysed.
     fn frame(&mut self, _frame: &Frame, _scene: &Scene) {}
+    /// The decoder does something else from here on, and how this stream's motion is seen.
+    fn decode(&mut self, _at: Pts, _state: Decode, _gate: &str) {}
 }
 
 impl Replay<'_> {
@@ -108,16 +131,31 @@ impl Replay<'_> {
     ) -> Result<Summary, ReplayError> {
         let ids = IncidentIds::seeded(seed(path, self.config_hash)?);
         let mut scene = Scene::build(scene_config(self.camera, &self.time_zone), ids)?;
-        let masks = Masks::new(self.camera.masks.values().cloned().collect());
-        let reader = FileReader::open(path, self.descriptions, &masks, self.start)?;
-        let of = reader.duration().map(|d| d.as_secs_f64());
         let mut run = Run {
             scene: &mut scene,
             watch,
+            detector,
             summary: Summary::default(),
             answers: Vec::new(),
             ticked: Pts::ZERO,
         };
+        let last = match self.mode {
+            Mode::Always => self.every_frame(path, &mut run)?,
+            mode => self.packets(path, mode, &mut run)?,
+        };
+        run.finish(last);
+        run.summary.seconds = last.pts.secs_f64();
+        Ok(run.summary)
+    }
+
+    fn masks(&self) -> Masks {
+        Masks::new(self.camera.masks.values().cloned().collect())
+    }
+
+    /// Decodes all of it; the moment of its last frame.
+    fn every_frame(&self, path: &Path, run: &mut Run<'_>) -> Result<Moment, ReplayError> {
+        let reader = FileReader::open(path, self.descriptions, &self.masks(), self.start)?;
+        let of = reader.duration().map(|d| d.as_secs_f64());
         let mut pacer = Pacer::new(self.camera.fps);
         let mut last = Moment::of_file(self.start, Pts::ZERO);
         for frame in reader {
@@ -128,18 +166,17 @@ impl Replay<'_> {
                 continue;
             }
             run.tick_until(last);
-            run.step(&frame, detector)?;
+            run.step(&frame)?;
             run.watch.progress(last.pts.secs_f64(), of);
         }
-        run.finish(last);
-        run.summary.seconds = last.pts.secs_f64();
-        Ok(run.summary)
+        Ok(last)
     }
 }
 
 struct Run<'a> {
     scene: &'a mut Scene,
     watch: &'a mut dyn Watch,
+    detector: &'a mut Detector,
     summary: Summary,
     answers: Vec<Answer>,
     ticked: Pts,
@@ -155,21 +192,25 @@ impl Run<'_> {
         }
     }
 
-    fn step(&mut self, frame: &Frame, detector: &mut Detector) -> Result<(), ModelError> {
-        let detections = detector.detect(frame, View::WHOLE)?;
-        let answers = std::mem::take(&mut self.answers);
-        let observation = Observation {
-            frame: Some(frame),
-            aspect: frame.aspect(),
-            detections: Some(&detections),
-            answers: &answers,
-        };
-        let Outcome { events, wants } = self.scene.step(frame.moment(), &observation);
+    /// The detector looks, and the scene at what it says.
+    fn step(&mut self, frame: &Frame) -> Result<(), ModelError> {
+        let detections = self.detector.detect(frame, View::WHOLE)?;
         self.summary.analysed += 1;
-        self.watch.frame(frame, self.scene);
+        self.observe(frame, Some(&detections))
+    }
+
+    /// The scene looks; without detections nothing has changed since the frame before.
+    fn observe(&mut self, frame: &Frame, detections: Option<&[Detection]>) -> Result<(), ModelError> {
+        let answers = std::mem::take(&mut self.answers);
+        let observation =
+            Observation { frame: Some(frame), aspect: frame.aspect(), detections, answers: &answers };
+        let Outcome { events, wants } = self.scene.step(frame.moment(), &observation);
+        if detections.is_some() {
+            self.watch.frame(frame, self.scene);
+        }
         for want in wants {
             let value = match want.role {
-                Role::Detector => AnswerValue::Detections(detector.detect(frame, want.view)?),
+                Role::Detector => AnswerValue::Detections(self.detector.detect(frame, want.view)?),
                 _ => AnswerValue::Unavailable,
             };
             self.answers.push(Answer { id: want.id, pts: frame.moment().pts, value });

@@ -94,7 +94,7 @@ fn say_what_there_is(latest: &Latest, since: jiff::Timestamp) {
     });
     latest.put(&CameraInventory { camera: name("gate"), rules: vec![rule], gone: vec![] });
     let camera = name("gate");
-    latest.put(&CameraStatus { camera, state: "live", decode: "watch", fps: 5.0, reason: None, since });
+    latest.put(&CameraStatus { camera, state: "live", decode: "watch", fps: 5.0, gate: None, reason: None, since });
 }
 
 fn crossing(at: Moment) -> Incident {

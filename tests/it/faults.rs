@@ -56,9 +56,10 @@ struct Missing(i64, i64);
 impl Rig {
     fn start() -> Self {
         let (a, b) = (camera(), camera());
+        // Every frame that is sent is to be decoded here: that is how a lost one shows.
+        let cameras = camera_text("a", a.url(), 5.0) + &camera_text("b", b.url(), 2.0);
         let text = "[node]\nid = \"box\"\n[broker.main]\nurl = \"embedded\"\n".to_owned()
-            + &camera_text("a", a.url(), 5.0)
-            + &camera_text("b", b.url(), 2.0);
+            + &cameras.replace("\nfps =", "\nmode = \"always\"\nfps =");
         let mut site = Site::start(&Plan::new(text));
         let watcher = Subscriber::start("watcher", site.embedded_port(), None);
         site.wait_live(&["a", "b"], SOON);

@@ -1,5 +1,6 @@
 //! The one integration binary: behaviour of the whole product against real peers.
 
+mod adaptive;
 mod cli;
 mod demo;
 mod dialects;

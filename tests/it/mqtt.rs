@@ -355,7 +355,7 @@ fn retained_values_are_there_for_a_late_subscriber() {
     let rig = Rig::new();
     let (camera, since) = (name("gate"), rig.clock.wall());
     let status =
-        |state| CameraStatus { camera: name("gate"), state, decode: "watch", fps: 4.96, reason: None, since };
+        |state| CameraStatus { camera: name("gate"), state, decode: "watch", fps: 4.96, gate: None, reason: None, since };
     rig.latest.put(&status("connecting"));
     rig.latest.send(&Stats {
         at: since,

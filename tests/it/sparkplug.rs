@@ -44,7 +44,7 @@ fn rig(host: Option<&str>) -> Rig {
 
 fn camera(rig: &Rig, state: &'static str) {
     let (camera, since) = (name("gate"), rig.clock.wall());
-    rig.latest.put(&CameraStatus { camera, state, decode: "watch", fps: 5.0, reason: None, since });
+    rig.latest.put(&CameraStatus { camera, state, decode: "watch", fps: 5.0, gate: None, reason: None, since });
 }
 
 fn count(rig: &Rig, persons: f64) {

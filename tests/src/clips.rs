@@ -126,15 +126,19 @@ pub fn demo_clip() -> Result<PathBuf, ClipMakerError> {
 /// A clip from `${XDG_CACHE_HOME:-$HOME/.cache}/vedette/clips`, made when it is not there. The name carries a hash
 /// of recipe and footage, so that a changed recipe makes a new file.
 pub fn cached(kind: Kind) -> Result<PathBuf, ClipMakerError> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let folder = base.or_else(home).unwrap_or_else(std::env::temp_dir).join("vedette/clips");
+    let folder = cache();
     let source = if footage().is_some() { "vtest" } else { "testsrc2" };
     let out = folder.join(format!("{}-{source}-{:08x}.mp4", kind.name(), fnv1a(&kind.recipe().join(" "))));
     if !out.is_file() {
         make(kind, &out)?;
     }
     Ok(out)
+}
+
+pub(crate) fn cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    base.or_else(home).unwrap_or_else(std::env::temp_dir).join("vedette/clips")
 }
 
 /// Makes a clip at `out`, complete or not at all; replaces what is there.
@@ -212,7 +216,7 @@ fn unpack(path: &Path, folder: &Path) -> Result<tempfile::NamedTempFile, ClipMak
 }
 
 /// FNV-1a, 32 bits (draft-eastlake-fnv): stable between releases, unlike the standard library's hasher.
-fn fnv1a(text: &str) -> u32 {
+pub(crate) fn fnv1a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

@@ -10,6 +10,7 @@
 pub mod audit;
 pub mod binary;
 pub mod clips;
+pub mod composed;
 pub mod daemon;
 pub mod mosquitto;
 pub mod network;

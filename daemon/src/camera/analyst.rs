@@ -1,5 +1,5 @@
-//! What a camera's thread does with decoded frames: which go to the detector, what the scene says, where its events
-//! go.
+//! What a camera's thread does with the frames that are to be analysed: they go to the detector, the scene says what
+//! it makes of them, its events go to the outbox.
 //!
 //! Owns: the scene, the time line, how many frames the detector has. Does not know: packets' bytes, the
 //! decoder, topics.
@@ -21,7 +21,6 @@ use crate::config;
 use crate::counters::CameraCounters;
 use crate::evidence::Recorder;
 use crate::infer::{Job, Lane, Purpose, Reply, Submitted};
-use crate::pacer::Pacer;
 use crate::random::system_seed;
 use crate::wire::StateUpdate;
 
@@ -34,7 +33,6 @@ pub(super) struct Analyst {
     line: TimeLine,
     /// The moment of the newest packet: what ticks and endings without frames count from.
     last: Option<Moment>,
-    pacer: Pacer,
     /// Frames for which the detector owes a reply: one that it looks at and one that waits, at most.
     in_flight: usize,
     answers: Vec<Answer>,
@@ -65,7 +63,6 @@ impl Analyst {
             scene,
             line: TimeLine::default(),
             last: None,
-            pacer: Pacer::new(config.fps),
             in_flight: 0,
             answers: Vec::new(),
             arming_seen: 0,
@@ -112,16 +109,14 @@ impl Analyst {
         placed.moment
     }
 
-    /// Hands a decoded frame to the detector if it is due; one that still waits there gives it its place.
-    pub(super) fn on_frame(&mut self, frame: Frame) {
-        if !self.pacer.take(frame.moment().pts) {
-            return;
-        }
+    /// Hands a decoded frame to the detector. `in_order`: it waits behind those before it; else one that still waits
+    /// there gives it its place.
+    pub(super) fn look(&mut self, frame: Frame, in_order: bool) {
         let job = Job {
             camera: self.config.id.clone(),
             role: Role::Detector,
             purpose: Purpose::Frame,
-            lane: Lane::Latest,
+            lane: if in_order { Lane::InOrder } else { Lane::Latest },
             frame,
             view: View::WHOLE,
             reply: self.reply_to.clone(),
@@ -133,12 +128,28 @@ impl Analyst {
         }
     }
 
-    /// Steps the scene with what the detector said of a frame, or keeps the answer to a want for the next step.
-    pub(super) fn on_reply(&mut self, reply: Reply) {
+    /// Tells the scene that nothing has changed up to this frame.
+    pub(super) fn still(&mut self, frame: &Frame) {
+        let answers = std::mem::take(&mut self.answers);
+        let (aspect, detections) = (frame.aspect(), None);
+        let observation = Observation { frame: Some(frame), aspect, detections, answers: &answers };
+        let outcome = self.scene.step(frame.moment(), &observation);
+        self.ask(&outcome, frame);
+        self.deliver(outcome);
+    }
+
+    /// The scene as it is.
+    pub(super) fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
+    /// Steps the scene with what the detector said of a frame, and gives the frame's moment; or keeps the answer to a
+    /// want for the next step.
+    pub(super) fn on_reply(&mut self, reply: Reply) -> Option<Pts> {
         if let Purpose::Want(id) = reply.purpose {
             let pts = reply.frame.moment().pts;
             self.answers.push(Answer { id, pts, value: reply.into_answer() });
-            return;
+            return None;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
         let (frame, took) = (reply.frame.clone(), reply.took);
@@ -158,10 +169,12 @@ impl Analyst {
                 self.recorder.frame(&frame);
                 self.ask(&outcome, &frame);
                 self.deliver(outcome);
+                Some(frame.moment().pts)
             }
             Err(error) => {
                 self.counters.dropped_failed.one();
                 log::error!(camera = self.config.id.as_str(); "detector failed: {error}");
+                None
             }
         }
     }
@@ -203,7 +216,7 @@ impl Analyst {
     }
 
     /// Now on the time line, also while no packets come; before the first one, its beginning at the host's time.
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         let line = self.line.now(self.deps.clock.now());
         match self.last {
             Some(last) => last.shifted_to(line.map_or(last.pts, |now| now.max(last.pts))),

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use vedette_analysis::gate::Decode;
 use vedette_core::{CameraId, Clock, Mono};
 
 use super::CameraDeps;
@@ -53,6 +54,10 @@ pub struct Snapshot {
     pub since: jiff::Timestamp,
     /// Analysed frames a second, over the last ten seconds or so.
     pub fps: f64,
+    /// What the decoder does: `quiet`, `watch` or `busy`.
+    pub decode: &'static str,
+    /// How motion is seen while it is quiet, or why it never is.
+    pub gate: String,
 }
 
 struct Inner {
@@ -74,7 +79,8 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(camera: CameraId, counters: Arc<CameraCounters>, deps: &CameraDeps) -> Self {
         let since = deps.clock.wall();
-        let now = Snapshot { state: CameraState::Connecting, reason: None, since, fps: 0.0 };
+        let (decode, gate) = (Decode::Watch.as_str(), String::new());
+        let now = Snapshot { state: CameraState::Connecting, reason: None, since, fps: 0.0, decode, gate };
         let start = deps.clock.now();
         let report = Self {
             camera,
@@ -122,6 +128,7 @@ impl Report {
             if state != CameraState::Live {
                 inner.now.fps = 0.0;
             }
+            inner.now.decode = self.decode(state);
             inner.measured = (self.clock.now(), self.counters.analysed.get());
             inner.published = self.clock.now();
             inner.now.clone()
@@ -130,8 +137,9 @@ impl Report {
         true
     }
 
-    /// Measures the rate; published when [`REFRESH`] is over.
-    pub(super) fn refresh(&self) {
+    /// Notes what the gate sees and measures the rate; published at once when the decoder does something else, and when
+    /// [`REFRESH`] is over.
+    pub(super) fn refresh(&self, gate: String) {
         let snapshot = {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             let now = self.clock.now();
@@ -143,7 +151,10 @@ impl Report {
                     inner.measured = (now, analysed);
                 }
             }
-            if now.since(inner.published) < REFRESH || inner.now.state != CameraState::Live {
+            inner.now.gate = gate;
+            let decode = self.decode(inner.now.state);
+            let same = std::mem::replace(&mut inner.now.decode, decode) == decode;
+            if same && now.since(inner.published) < REFRESH || inner.now.state != CameraState::Live {
                 return;
             }
             inner.published = now;
@@ -152,18 +163,22 @@ impl Report {
         self.publish(&snapshot);
     }
 
+    /// A camera without pictures waits for them.
+    fn decode(&self, state: CameraState) -> &'static str {
+        let decode = if state == CameraState::Live { self.counters.decode() } else { Decode::Watch };
+        decode.as_str()
+    }
+
     fn publish(&self, snapshot: &Snapshot) {
         if self.inner.lock().unwrap_or_else(PoisonError::into_inner).muted {
             return;
         }
-        // Every frame is decoded until adaptive decoding decides otherwise: never `quiet`.
-        let busy = snapshot.state == CameraState::Live && self.counters.tracks() > 0;
-        let decode = if busy { "busy" } else { "watch" };
         self.latest.put(&CameraStatus {
             camera: self.camera.clone(),
             state: snapshot.state.as_str(),
-            decode,
+            decode: snapshot.decode,
             fps: snapshot.fps,
+            gate: (!snapshot.gate.is_empty()).then(|| snapshot.gate.clone()),
             reason: snapshot.reason.clone(),
             since: snapshot.since,
         });

@@ -1,24 +1,26 @@
 //! One connection of one camera, from opening the stream to its end.
 //!
-//! Owns: the receiver, the decoder, the ring and the watchdog of this connection. Does not know: back-off, incidents.
+//! Owns: the receiver, the decoder and the watchdog of this connection. Does not know: which packets are worth
+//! decoding and what becomes of pictures (`adaptive`), back-off, incidents.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, never, select};
 use vedette_core::{Frame, Mono, Pts};
+use vedette_ingest::ring::Entry;
 use vedette_ingest::{
-    Decoder, Fault, FaultClass, Item, Packet, Receiver, Ring, SourceConfig, Watchdog, open_decoder,
+    Decoder, Fault, FaultClass, Item, Packet, Receiver, SourceConfig, Watchdog, open_decoder,
 };
 
-use super::Camera;
+use super::adaptive::Use;
+use super::cursor::Step;
 use super::report::CameraState;
+use super::{Camera, TICK};
 use crate::config;
 
-/// The encoded past of a camera: enough to begin decoding anew at the last keyframe of any sane stream.
-const RING_SPAN: Duration = Duration::from_secs(10);
-/// 10 s of 25 Mbit/s.
-const RING_BYTES: usize = 32 << 20;
+/// Packets that are decoded in one go while catching up: new ones come in between.
+const AT_ONCE: usize = 10;
 
 /// A stream that gives no keyframe for so long is opened anew, upon which most cameras send one.
 pub(crate) const KEYFRAME_WITHIN: Duration = Duration::from_secs(30);
@@ -35,7 +37,6 @@ pub(super) enum Ending {
 struct Link {
     decoder: Option<Box<dyn Decoder>>,
     frames: Inbox<Frame>,
-    ring: Ring,
     watchdog: Watchdog,
     first_frame: bool,
     /// Since when packets come that no decoder can begin with.
@@ -44,8 +45,8 @@ struct Link {
     restarted_at: Option<Pts>,
 }
 
-/// Opens the stream and follows it: packets into the ring and the decoder, frames to the analyst, its events to the
-/// outbox. Returns when the stream ends, fails, stalls or the daemon stops; the stream is closed by then.
+/// Opens the stream and follows it: packets into the ring, those worth it into the decoder, frames to the analyst, its
+/// events to the outbox. Returns when the stream ends, fails, stalls or the daemon stops; the stream is closed by then.
 pub(super) fn run_once(camera: &mut Camera) -> Ending {
     camera.report.connecting();
     let deps = &camera.deps;
@@ -55,10 +56,10 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
     };
     camera.analyst.reconnected();
     camera.recorder.cut();
+    camera.adaptive.interrupt(camera.analyst.now().pts);
     let mut link = Link {
         decoder: None,
         frames: never(),
-        ring: Ring::new(RING_SPAN, RING_BYTES),
         watchdog: Watchdog::new(camera.deps.clock.now()),
         first_frame: true,
         waiting_since: None,
@@ -83,12 +84,12 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
     loop {
         select! {
             recv(receiver.items()) -> item => match item {
-                Ok(Item::Packet(packet)) => on_packet(camera, link, &packet)?,
+                Ok(Item::Packet(packet)) => on_packet(camera, link, &packet),
                 Ok(Item::Fault(fault)) => return Err(fault),
                 Err(_) => return Err(receiver.fault(FaultClass::Ended)),
             },
             recv(link.frames) -> frame => if let Ok(frame) = frame { on_frame(camera, link, frame) },
-            recv(camera.analyst.replies()) -> reply => if let Ok(reply) = reply { camera.analyst.on_reply(reply) },
+            recv(camera.analyst.replies()) -> reply => if let Ok(reply) = reply { camera.on_reply(reply) },
             recv(camera.stop) -> _ => return Ok(()),
             recv(camera.ticks) -> _ => {
                 camera.tick();
@@ -100,8 +101,16 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
                     return Err(receiver.fault(class));
                 }
             }
+            // A cursor that is behind goes on by itself, as soon as the detector has answered.
+            default(if may_go_on(camera) { Duration::ZERO } else { TICK }) => {}
         }
+        decode(camera, link)?;
     }
+}
+
+/// While behind, pictures go to the detector one at a time.
+fn may_go_on(camera: &Camera) -> bool {
+    camera.adaptive.is_behind() && !camera.analyst.is_waiting()
 }
 
 /// What ingest needs to know of a camera.
@@ -116,36 +125,66 @@ pub(crate) fn source(config: &config::Camera) -> SourceConfig {
     }
 }
 
-fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) -> Result<(), Fault> {
+fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) {
     let now = camera.deps.clock.now();
     camera.counters.received.one();
     camera.counters.received_bytes.add(packet.data.len() as u64);
     link.watchdog.packet(now, packet.keyframe);
     let moment = camera.analyst.place(packet, camera.deps.wall_ok.load(Relaxed));
-    link.ring.push(packet.clone(), moment);
     camera.recorder.packet(packet, moment);
-    let pushed = match &mut link.decoder {
-        Some(decoder) => decoder.push(packet, moment),
-        None if packet.keyframe => start_decoder(camera, link),
-        None => {
-            camera.counters.dropped_waiting.one();
-            link.waiting_since.get_or_insert(now);
-            return Ok(());
-        }
-    };
-    match pushed {
-        Ok(()) => link.watchdog.pushed(now),
-        Err(fault) if fault.is_configuration() => return Err(fault),
-        Err(fault) => {
-            log::warn!(camera = camera.config.id.as_str(); "decoder restarted: {fault}");
-            restart_decoder(camera, link);
-        }
+    camera.adaptive.receive(packet, moment);
+    if link.decoder.is_none() && !packet.keyframe {
+        camera.counters.dropped_waiting.one();
+        link.waiting_since.get_or_insert(now);
     }
-    // Frames that wait behind a burst of packets are taken before the decoder has to drop them.
-    while let Ok(frame) = link.frames.try_recv() {
-        on_frame(camera, link, frame);
+}
+
+/// Gives the decoder what is due: at the head all there is, while behind some at a time, up to a picture that the
+/// detector looks at.
+fn decode(camera: &mut Camera, link: &mut Link) -> Result<(), Fault> {
+    for _ in 0..AT_ONCE {
+        if camera.adaptive.is_behind() && camera.analyst.is_waiting() {
+            break;
+        }
+        match camera.adaptive.next() {
+            None => break,
+            Some(Step::Flush) => {
+                if let Some(decoder) = &mut link.decoder {
+                    decoder.flush();
+                }
+            }
+            Some(Step::Push(entry)) => match push(camera, link, &entry) {
+                Ok(()) => link.watchdog.pushed(camera.deps.clock.now()),
+                Err(fault) if fault.is_configuration() => return Err(fault),
+                Err(fault) => {
+                    log::warn!(camera = camera.config.id.as_str(); "decoder restarted: {fault}");
+                    stop_decoder(camera, link);
+                    link.restarted_at = camera.adaptive.restart(link.restarted_at);
+                }
+            },
+        }
+        // Frames that wait behind a burst of packets are taken before the decoder has to drop them.
+        while let Ok(frame) = link.frames.try_recv() {
+            on_frame(camera, link, frame);
+        }
     }
     Ok(())
+}
+
+/// A packet into the decoder, which begins with the first keyframe.
+fn push(camera: &Camera, link: &mut Link, entry: &Entry) -> Result<(), Fault> {
+    let decoder = match &mut link.decoder {
+        Some(decoder) => decoder,
+        None => {
+            let stream = &entry.packet.stream;
+            let decoder = open_decoder(&camera.deps.descriptions, stream, &camera.masks)?;
+            link.waiting_since = None;
+            link.frames = decoder.frames().clone();
+            link.decoder.insert(decoder)
+        }
+    };
+    decoder.push(&entry.packet, entry.moment)?;
+    if camera.adaptive.is_behind() { decoder.settle() } else { Ok(()) }
 }
 
 /// Packets that the receiver had to drop since the last look.
@@ -162,42 +201,6 @@ fn stop_decoder(camera: &Camera, link: &mut Link) {
     }
 }
 
-/// After a decoder has failed: once more from the last keyframe; where that one was tried already, at the next.
-fn restart_decoder(camera: &Camera, link: &mut Link) {
-    let keyframe = link.ring.from_last_keyframe().next().map(|entry| entry.moment.pts);
-    if keyframe == link.restarted_at {
-        stop_decoder(camera, link);
-        return;
-    }
-    link.restarted_at = keyframe;
-    if let Err(fault) = start_decoder(camera, link) {
-        log::warn!(camera = camera.config.id.as_str(); "waiting for the next keyframe: {fault}");
-        stop_decoder(camera, link);
-    }
-}
-
-/// A new decoder for the stream as it is now, fed from the last keyframe in the ring.
-fn start_decoder(camera: &Camera, link: &mut Link) -> Result<(), Fault> {
-    stop_decoder(camera, link);
-    let mut decoder: Option<Box<dyn Decoder>> = None;
-    for entry in link.ring.from_last_keyframe() {
-        let decoder = match &mut decoder {
-            Some(decoder) => decoder,
-            None => {
-                let stream = &entry.packet.stream;
-                decoder.insert(open_decoder(&camera.deps.descriptions, stream, &camera.masks)?)
-            }
-        };
-        decoder.push(&entry.packet, entry.moment)?;
-    }
-    if let Some(decoder) = decoder {
-        link.waiting_since = None;
-        link.frames = decoder.frames().clone();
-        link.decoder = Some(decoder);
-    }
-    Ok(())
-}
-
 fn on_frame(camera: &mut Camera, link: &mut Link, frame: Frame) {
     camera.counters.decoded.one();
     link.watchdog.frame();
@@ -208,5 +211,12 @@ fn on_frame(camera: &mut Camera, link: &mut Link, frame: Frame) {
             log::info!(camera = camera.config.id.as_str(); "live, {size}");
         }
     }
-    camera.analyst.on_frame(frame);
+    match camera.adaptive.picture(&frame) {
+        Use::Nothing => {}
+        Use::Still => {
+            camera.analyst.still(&frame);
+            camera.adaptive.looked(frame.moment().pts, camera.analyst.scene());
+        }
+        Use::Look { in_order } => camera.analyst.look(frame, in_order),
+    }
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
+use vedette_analysis::gate::Mode;
 use vedette_core::{Direction, Event};
 
-use super::replay::Bench;
+use super::replay::{Bench, parse_mode};
 use super::{Global, progress, say, say_json};
 use crate::events_eval::{Figures, Found, compare, read_truth};
 use crate::exit::{Failure, Outcome};
@@ -29,6 +30,9 @@ pub(super) struct Arguments {
     /// Whose zones and rules apply
     #[arg(long, value_name = "ID")]
     camera: Option<String>,
+    /// What is decoded of each clip: everything, or what a camera in this mode would decode
+    #[arg(long, value_name = "always|adaptive|force", default_value = "always", value_parser = parse_mode)]
+    mode: Mode,
 }
 
 struct Collector<'a> {
@@ -53,7 +57,8 @@ pub(super) fn run(global: &Global, Verb::Events(arguments): &Verb) -> Outcome {
     let mut clips: Vec<_> = truth.iter().map(|t| t.clip.clone()).collect();
     clips.sort();
     clips.dedup();
-    let mut bench = Bench::open(global, arguments.camera.as_deref(), jiff::Timestamp::UNIX_EPOCH)?;
+    let (camera, start) = (arguments.camera.as_deref(), jiff::Timestamp::UNIX_EPOCH);
+    let mut bench = Bench::open(global, camera, start, arguments.mode)?;
     let (mut events, mut seconds) = (Vec::new(), 0.0);
     for clip in &clips {
         let bar = progress::bar(1, clip);

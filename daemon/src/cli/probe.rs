@@ -7,7 +7,7 @@ use clap::Args;
 use vedette_core::secret::redacted;
 use vedette_core::{ClockSource, Name, Secret, SystemClock};
 use vedette_ingest::probe::{Probe, probe};
-use vedette_ingest::{Descriptions, Fault, FaultClass, Login, SourceConfig, Transport};
+use vedette_ingest::{Codec, Descriptions, Fault, FaultClass, Login, SourceConfig, Transport};
 
 use super::{Global, progress, say, say_json};
 use crate::exit::{Exit, Failure, Outcome};
@@ -100,6 +100,23 @@ fn login_text(login: Login) -> &'static str {
     }
 }
 
+/// How the camera will be seen to move while nothing else of it is decoded. A daemon that has run for a while knows
+/// better: it says so in the camera's status.
+fn gate(probe: &Probe) -> &'static str {
+    let near = probe.measured.gop.is_some_and(|gop| gop <= 2.3);
+    match (probe.measured.constant_bit_rate, near) {
+        _ if probe.codec == Codec::Mjpeg => {
+            "one picture a second is compared; a shorter movement can be missed"
+        }
+        (Some(false), _) => "packet sizes tell motion, and keyframes are compared",
+        (_, true) => "keyframes are compared; what begins and ends between two of them is missed",
+        (None, false) => "not known: no motion can be told apart yet",
+        (Some(true), false) => {
+            "never: neither packet sizes nor keyframes tell motion, all of it will be decoded"
+        }
+    }
+}
+
 /// What was seen, one line a fact.
 fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
     let m = &probe.measured;
@@ -132,6 +149,7 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
         ),
         ("bit rate", format!("{:.0} kbit/s{rate}", m.bit_rate / 1e3)),
         ("pictures", order.to_owned()),
+        ("at rest", gate(probe).to_owned()),
         ("clock", clock),
         ("login", probe.login.map_or_else(|| "not told".to_owned(), |login| login_text(login).to_owned())),
         ("transport", probe.transport.as_str().to_uppercase()),

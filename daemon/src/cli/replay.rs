@@ -6,14 +6,15 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use vedette_core::{CameraId, Event};
+use vedette_analysis::gate::{Decode, Mode};
+use vedette_core::{CameraId, Event, Pts};
 use vedette_models::Detector;
 
 use super::{Global, note, progress, say};
 use crate::config::{Camera, Config};
 use crate::exit::{Failure, Outcome};
 use crate::node::{Host, judge, open_detector};
-use crate::replay::{Replay, Summary, Watch};
+use crate::replay::{Adapted, Replay, Summary, Watch};
 use crate::wire::{self, ModelStamp, Stamp};
 use crate::words::count;
 
@@ -28,6 +29,16 @@ pub(super) struct Arguments {
     /// The wall time of the first frame, for schedules
     #[arg(long, value_name = "TIME", default_value = "1970-01-01T00:00:00Z")]
     start: Timestamp,
+    /// What is decoded: everything, or what a camera in this mode would decode (H.264, H.265 and MJPEG only)
+    #[arg(long, value_name = "always|adaptive|force", default_value = "always", value_parser = parse_mode, hide_possible_values = true)]
+    mode: Mode,
+}
+
+/// A mode by its word in the configuration.
+pub(super) fn parse_mode(word: &str) -> Result<Mode, String> {
+    let all = [("always", Mode::Always), ("adaptive", Mode::Adaptive), ("force", Mode::Force)];
+    let found = all.iter().find(|(name, _)| *name == word).map(|(_, mode)| *mode);
+    found.ok_or_else(|| "there are: always, adaptive, force".to_owned())
 }
 
 /// Everything that a replay needs, opened.
@@ -37,11 +48,17 @@ pub(super) struct Bench {
     pub(super) detector: Detector,
     pub(super) descriptions: vedette_ingest::Descriptions,
     pub(super) start: Timestamp,
+    pub(super) mode: Mode,
 }
 
 impl Bench {
     /// Opens configuration, GStreamer and model; `camera` may be left out where there is one.
-    pub(super) fn open(global: &Global, camera: Option<&str>, start: Timestamp) -> Result<Self, Failure> {
+    pub(super) fn open(
+        global: &Global,
+        camera: Option<&str>,
+        start: Timestamp,
+        mode: Mode,
+    ) -> Result<Self, Failure> {
         let config = global.load()?;
         let host: Host = global.host()?;
         let camera = pick(&config, camera)?;
@@ -50,7 +67,7 @@ impl Bench {
             vedette_ingest::Descriptions::load(&[host.share.descriptions()]).map_err(Failure::failed)?;
         judge(&config, &host)?;
         let detector = open_detector(&config, &host)?;
-        Ok(Self { config, camera, detector, descriptions, start })
+        Ok(Self { config, camera, detector, descriptions, start, mode })
     }
 
     /// Runs over one file.
@@ -61,6 +78,7 @@ impl Bench {
             config_hash: &self.config.hash,
             start: self.start,
             descriptions: &self.descriptions,
+            mode: self.mode,
         };
         Ok(replay.run(file, &mut self.detector, watch)?)
     }
@@ -102,6 +120,10 @@ impl Watch for Printer<'_> {
         }
     }
 
+    fn decode(&mut self, at: Pts, state: Decode, gate: &str) {
+        self.bar.suspend(|| note(format!("{:.1} s: {}; gate: {gate}", at.secs_f64(), state.as_str())));
+    }
+
     fn progress(&mut self, done: f64, of: Option<f64>) {
         if let Some(of) = of {
             self.bar.set_length((of * 1000.0) as u64);
@@ -111,7 +133,7 @@ impl Watch for Printer<'_> {
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
-    let mut bench = Bench::open(global, arguments.camera.as_deref(), arguments.start)?;
+    let mut bench = Bench::open(global, arguments.camera.as_deref(), arguments.start, arguments.mode)?;
     let report = bench.detector.report();
     let model = ModelStamp {
         name: bench.detector.name().to_owned(),
@@ -144,6 +166,18 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
             summary.decoded,
             count(usize::try_from(summary.events).unwrap_or(usize::MAX), "event")
         ));
+        if let Some(adapted) = &summary.adaptive {
+            note(in_words(&summary, adapted));
+        }
     }
     Ok(())
+}
+
+/// What was left out of the file.
+fn in_words(summary: &Summary, adapted: &Adapted) -> String {
+    let [quiet, watch, busy] = adapted.states;
+    format!(
+        "quiet {quiet:.1} s, watch {watch:.1} s, busy {busy:.1} s, {} changes; {} of {} packets decoded, {} skipped",
+        adapted.transitions, summary.decoded, adapted.received, adapted.skipped
+    )
 }

@@ -57,6 +57,7 @@ fn site(folder: &std::path::Path) -> (Site, Arc<Kept>) {
         node: name("box"),
         rules: BTreeMap::from([(name("gate"), vec![name("night")])]),
         arming: Arc::new(Arming::open(folder, jiff::Timestamp::UNIX_EPOCH).unwrap()),
+        wakes: Arc::default(),
         outbox: kept.clone(),
         evidence: Evidence::idle(),
         clock: Arc::new(SimulatedClock::new(jiff::Timestamp::UNIX_EPOCH)),
@@ -88,7 +89,7 @@ fn rules_are_armed_and_disarmed_and_mistakes_are_named() {
         Case("arm", r#"{"camera":"gate","rule":"night","run":"reboot"}"#, "unknown field `run`"),
         Case("snapshot", r#"{"camera":"gate"}"#, "camera gate has not started"),
         Case("arm", "[1]", "no JSON object"),
-        Case("reboot", "{}", "no kind `reboot`; there are: arm, disarm, snapshot, status, test_alarm"),
+        Case("reboot", "{}", "no kind `reboot`; there are: arm, disarm, snapshot, status, test_alarm, wake"),
     ];
     for Case(verb, payload, error) in cases {
         let answer = ask(&mut site, verb, payload);
@@ -134,4 +135,26 @@ proptest! {
         let answer: Value = serde_json::from_slice(&answer(&mut site, verb, text.as_bytes())).unwrap();
         prop_assert!(answer["ok"].is_boolean());
     }
+}
+
+#[test]
+fn a_camera_is_woken_for_as_long_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut site, _) = site(folder.path());
+    let gate = Name::new("gate").unwrap();
+    let done = ask(&mut site, "wake", r#"{"camera":"gate"}"#);
+    assert_eq!(done, json!({"ok": true, "result": {"camera": "gate", "seconds": 30.0}}));
+    assert_eq!(site.wakes.take(&gate), Some(std::time::Duration::from_secs(30)));
+    ask(&mut site, "wake", r#"{"camera":"gate","seconds":1.5}"#);
+    assert_eq!(site.wakes.take(&gate), Some(std::time::Duration::from_millis(1500)));
+    for (payload, said) in [
+        (r#"{"camera":"yard"}"#, "no camera `yard`; there are: gate"),
+        (r#"{"camera":"gate","seconds":0}"#, "0 is not within 1 to 3600"),
+        (r#"{"camera":"gate","seconds":1e300}"#, "is not within 1 to 3600"),
+        (r#"{"camera":"gate","seconds":"long"}"#, "invalid type"),
+    ] {
+        let refused = ask(&mut site, "wake", payload);
+        assert!(refused["error"].as_str().is_some_and(|e| e.contains(said)), "{payload}: {refused}");
+    }
+    assert_eq!(site.wakes.take(&gate), None);
 }

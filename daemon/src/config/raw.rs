@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vedette_analysis::gate::Mode;
 use vedette_core::{Name, Point, Severity, Span};
 use vedette_ingest::Transport;
 
@@ -346,6 +347,13 @@ pub(super) struct RawCamera {
     /// Frames per second that are analysed, 0.2 to 30.
     #[schemars(range(min = 0.2, max = 30.0))]
     pub(super) fps: f32,
+    /// Whether the camera rests while nothing moves, decoding keyframes only: `adaptive` (where the stream lets motion be
+    /// seen), `always` (it never rests) or `force` (it rests also where a short movement can be missed).
+    pub(super) mode: Mode,
+    /// Without motion for so long it rests, 1 s to 1 h.
+    pub(super) quiet_after: Span,
+    /// A catch-up further behind than this passes over what it must, 1 to 10 s.
+    pub(super) catch_up_max: Span,
     /// The receive pipeline: the stem of a file in `pipelines/descriptions`. Default: chosen by URL and codec.
     pub(super) pipeline: Option<String>,
     /// Privacy: polygons that are black before anything else sees the picture; `[x, y]`, 0..1, y down.
@@ -373,6 +381,9 @@ impl Default for RawCamera {
             password: None,
             transport: Transport::Tcp,
             fps: 5.0,
+            mode: Mode::Adaptive,
+            quiet_after: Span::secs(10),
+            catch_up_max: Span::secs(4),
             pipeline: None,
             mask: BTreeMap::new(),
             main_mask: BTreeMap::new(),

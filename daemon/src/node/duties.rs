@@ -47,6 +47,7 @@ impl Node {
             node: self.config.node.id.clone(),
             rules: self.config.cameras.iter().map(rules).collect(),
             arming: Arc::clone(&self.arming),
+            wakes: Arc::clone(&self.wakes),
             outbox: Arc::clone(&self.outbox),
             evidence: self.evidence.handle(),
             clock: Arc::clone(&self.host.clock),

@@ -61,6 +61,7 @@ pub(super) fn publish(
             state: "lost",
             decode: "watch",
             fps: 0.0,
+            gate: None,
             reason: None,
             since: now,
         }));

@@ -182,7 +182,13 @@ fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
 
 pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
     let (infer, delay) = counters.means();
+    let [quiet_s, watch_s, busy_s] = counters.state_seconds();
     CameraStats {
+        skipped: counters.skipped.get(),
+        transitions: counters.transitions.get(),
+        quiet_s,
+        watch_s,
+        busy_s,
         received: counters.received.get(),
         received_bytes: counters.received_bytes.get(),
         decoded: counters.decoded.get(),

@@ -166,7 +166,7 @@ mod tests {
     fn status(camera: &str, state: &'static str) -> CameraStatus {
         let camera = Name::new(camera).unwrap();
         let since = jiff::Timestamp::UNIX_EPOCH;
-        CameraStatus { camera, state, decode: "watch", fps: 5.0, reason: None, since }
+        CameraStatus { camera, state, decode: "watch", fps: 5.0, gate: None, reason: None, since }
     }
 
     fn states(entries: &[Entry]) -> Vec<(&str, &str, bool)> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use vedette_core::{
-    Answer, CameraId, Class, Detection, EndedBy, Event, Frame, IncidentIds, Moment, Name, Polygon, Polyline,
-    Pts, Track, Want,
+    Answer, BBox, CameraId, Class, Detection, EndedBy, Event, Frame, IncidentIds, Moment, Name, Polygon,
+    Polyline, Pts, Track, Want,
 };
 
 use crate::incidents::{Findings, Incidents, Origin, Sight};
@@ -85,7 +85,8 @@ pub struct Observation<'a> {
     pub frame: Option<&'a Frame>,
     /// Width over height of the picture as it is meant to be seen.
     pub aspect: f32,
-    /// What the detector found; `None` where it did not run.
+    /// What the detector found. `None` where it did not run: with a frame, because nothing has changed since the step
+    /// before (what is parked is there still); without one, because only answers came.
     pub detections: Option<&'a [Detection]>,
     /// Answers to earlier wants.
     pub answers: &'a [Answer],
@@ -201,7 +202,10 @@ impl Scene {
         }
         let aspect =
             if observation.aspect.is_finite() && observation.aspect > 0.0 { observation.aspect } else { 1.0 };
-        self.tracker.step(at, aspect, observation.detections);
+        match (observation.frame, observation.detections) {
+            (Some(_), None) => self.tracker.stay(at, aspect),
+            (_, detections) => self.tracker.step(at, aspect, detections),
+        }
         let mut answers = self.wants.route(at.pts, observation.answers);
         let tracks = self.tracker.tracks();
         let sight = Sight { now: at, aspect, tracks };
@@ -267,6 +271,12 @@ impl Scene {
     /// The tracks alive after the last step, in order of their ids.
     pub fn tracks(&self) -> &[Track] {
         self.tracker.tracks()
+    }
+
+    /// Boxes of the tracks that are parked (they have not moved 0.1 of their height for 10 s, and were there at the
+    /// last look), 0..1 of the picture; and whether any other track is alive.
+    pub fn parked(&self) -> (Vec<BBox>, bool) {
+        self.tracker.parked()
     }
 
     /// The rules' states, in order of their names.

@@ -55,6 +55,27 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
+    /// The gate says that nothing changed since the last step: what is parked is where it was.
+    pub(crate) fn stay(&mut self, at: Moment, aspect: f32) {
+        for object in &mut self.objects {
+            if object.is_parked() {
+                object.stayed(at);
+            } else {
+                object.predict(at, aspect);
+            }
+        }
+        self.tracks.clear();
+        self.tracks.extend(self.objects.iter().map(|o| o.track().clone()));
+    }
+
+    /// Boxes of what is parked and was there at the last look, and whether there is anything else.
+    pub(crate) fn parked(&self) -> (Vec<BBox>, bool) {
+        let parked = |o: &&Object| o.is_parked() && o.track().observed;
+        let boxes: Vec<BBox> = self.objects.iter().filter(parked).map(|o| o.track().bbox).collect();
+        let others = boxes.len() < self.objects.len();
+        (boxes, others)
+    }
+
     /// Moves all tracks on to `at` and, where the detector ran, shares its detections out among them.
     pub(crate) fn step(&mut self, at: Moment, aspect: f32, detections: Option<&[Detection]>) {
         for object in &mut self.objects {
@@ -121,7 +142,9 @@ impl Tracker {
                 object.saw(detections[detection], aspect, at);
             }
         }
-        self.objects.retain(|o| at.pts.secs_since(o.track().seen.pts) <= LOST_AFTER);
+        self.objects.retain_mut(|o| {
+            o.track().observed || at.pts.secs_since(o.lost_since(at, LOST_AFTER).pts) <= LOST_AFTER
+        });
         for detection in high.into_iter().filter(|&d| !taken[d]) {
             if self.objects.len() < MAX_TRACKS {
                 self.last_id += 1;
@@ -240,6 +263,52 @@ mod tests {
         assert!(tracker.tracks().is_empty());
         tracker.step(at(5.4), 1.5, Some(&[seen("person", 0.9, 0.5)]));
         assert_eq!(ids(&tracker), [2], "ids are never given twice");
+    }
+
+    /// A person at `x` looked at five times a second from `from` to `to`.
+    fn watch(tracker: &mut Tracker, from: f64, to: f64, x: f32) {
+        for step in 0..((to - from) * 5.0) as u32 {
+            tracker.step(at(from + f64::from(step) / 5.0), 1.5, Some(&[seen("person", 0.9, x)]));
+        }
+    }
+
+    #[test]
+    fn who_stands_for_ten_seconds_is_parked_and_stays_while_nobody_looks() {
+        let mut tracker = Tracker::default();
+        watch(&mut tracker, 0.0, 9.8, 0.5);
+        assert_eq!(tracker.parked(), (Vec::new(), true));
+        watch(&mut tracker, 9.8, 11.0, 0.51);
+        let (boxes, others) = tracker.parked();
+        assert_eq!((boxes.len(), others), (1, false));
+        for second in 12..60 {
+            tracker.stay(at(f64::from(second)), 1.5);
+            let track = &tracker.tracks()[0];
+            assert!(track.observed && track.seen == at(f64::from(second)), "{track:?}");
+            assert!((track.bbox.center().x - 0.51).abs() < 0.01, "a parked track does not drift: {track:?}");
+        }
+        tracker.step(at(70.0), 1.5, Some(&[]));
+        assert_eq!(
+            (ids(&tracker), tracker.parked().1),
+            (vec![1], true),
+            "one look that missed it is no proof"
+        );
+        tracker.step(at(71.9), 1.5, Some(&[seen("person", 0.9, 0.51)]));
+        assert_eq!((ids(&tracker), tracker.parked().0.len()), (vec![1], 1), "it was only hidden");
+        watch(&mut tracker, 72.0, 73.0, 0.56);
+        assert_eq!(tracker.parked(), (Vec::new(), true), "it goes on");
+    }
+
+    #[test]
+    fn who_left_while_nobody_looked_is_lost_two_seconds_after_the_first_look() {
+        let mut tracker = Tracker::default();
+        watch(&mut tracker, 0.0, 12.0, 0.5);
+        tracker.stay(at(30.0), 1.5);
+        for step in 0..=10 {
+            tracker.step(at(40.0 + 0.2 * f64::from(step)), 1.5, Some(&[]));
+            assert_eq!(ids(&tracker), [1], "step {step}");
+        }
+        tracker.step(at(42.2), 1.5, Some(&[]));
+        assert!(tracker.tracks().is_empty());
     }
 
     #[test]

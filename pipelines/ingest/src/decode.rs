@@ -41,6 +41,12 @@ pub trait Decoder: Send {
     /// the oldest goes, see [`Decoder::dropped`]. Who takes frames after each push loses none.
     fn frames(&self) -> &Receiver<Frame>;
 
+    /// Waits until all packets that were given to it have been decoded: the frames that they give are out then, but for
+    /// those that a reordering stream needs later packets for. At most 5 s.
+    fn settle(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Drops what is inside. The next packet must be a keyframe, and may be an earlier one.
     fn flush(&mut self);
 
@@ -94,6 +100,8 @@ struct Shared {
     room: Condvar,
     room_lock: Mutex<()>,
     dropped: AtomicU64,
+    /// How many marks have come behind the packets before them.
+    marks: AtomicU64,
 }
 
 impl Shared {
@@ -120,6 +128,28 @@ struct GstDecoder {
     frames: Receiver<Frame>,
     shared: Arc<Shared>,
     caps: String,
+    /// Marks sent.
+    marks: u64,
+}
+
+/// The event that [`Decoder::settle`] sends behind the packets. The source pushes one after the other on one thread,
+/// and each push returns when the elements behind it are through: when the mark leaves the source, they are.
+const MARK: &str = "vedette-settle";
+
+/// Counts marks, which go no further than the source.
+fn count_marks(input: &AppSrc, shared: &Arc<Shared>) -> Option<()> {
+    let shared = Arc::clone(shared);
+    let pad = input.static_pad("src")?;
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        let mark = info.event().and_then(|event| event.structure()).is_some_and(|s| s.name() == MARK);
+        if !mark {
+            return gst::PadProbeReturn::Ok;
+        }
+        shared.marks.fetch_add(1, Ordering::Release);
+        shared.wake();
+        gst::PadProbeReturn::Drop
+    })?;
+    Some(())
 }
 
 impl GstDecoder {
@@ -138,7 +168,9 @@ impl GstDecoder {
             room: Condvar::new(),
             room_lock: Mutex::default(),
             dropped: AtomicU64::new(0),
+            marks: AtomicU64::new(0),
         });
+        count_marks(&input, &shared).ok_or_else(|| description.lacks("in"))?;
         input.set_format(gst::Format::Time);
         input.set_max_buffers(WAITING_PACKETS);
         input.set_max_bytes(0);
@@ -146,7 +178,7 @@ impl GstDecoder {
         input.set_callbacks(AppSrcCallbacks::builder().need_data(move |_, _| waker.wake()).build());
         let frames = deliver(&output, &shared, masks);
         watch_bus(&pipeline, &shared, &description.name);
-        let mut this = Self { pipeline, input, frames, shared, caps: String::new() };
+        let mut this = Self { pipeline, input, frames, shared, caps: String::new(), marks: 0 };
         this.tell_caps(&stream.caps)?;
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             let fault = this.take_fault();
@@ -172,10 +204,12 @@ impl GstDecoder {
 
     /// Waits until the source has room for one packet.
     fn wait_for_room(&self) -> Result<(), Fault> {
+        self.wait_while(|| self.input.current_level_buffers() >= WAITING_PACKETS)
+    }
+
+    fn wait_while(&self, condition: impl Fn() -> bool) -> Result<(), Fault> {
         let guard = self.shared.room_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |(): &mut ()| {
-            self.input.current_level_buffers() >= WAITING_PACKETS && self.take_fault().is_none()
-        };
+        let full = |(): &mut ()| condition() && self.take_fault().is_none();
         let waited = self.shared.room.wait_timeout_while(guard, PUSH_DEADLINE, full);
         let (_guard, result) = waited.unwrap_or_else(PoisonError::into_inner);
         match self.take_fault() {
@@ -213,11 +247,23 @@ impl Decoder for GstDecoder {
         &self.frames
     }
 
+    fn settle(&mut self) -> Result<(), Fault> {
+        let mark = gst::event::CustomDownstream::new(gst::Structure::new_empty(MARK));
+        if !self.input.send_event(mark) {
+            // A pipeline that stops takes none; the next push tells why.
+            return Ok(());
+        }
+        self.marks += 1;
+        self.wait_while(|| self.shared.marks.load(Ordering::Acquire) < self.marks)
+    }
+
     fn flush(&mut self) {
         *self.shared.moments() = Moments::default();
         // Ready and back frees the pictures held inside; with a software decoder that takes well under 1 ms. A
         // failure shows at the next push.
         let _ = self.pipeline.set_state(gst::State::Ready);
+        // Marks that were inside are gone with it.
+        self.shared.marks.store(self.marks, Ordering::Release);
         let _ = self.pipeline.set_state(gst::State::Playing);
         while self.frames.try_recv().is_ok() {}
     }
@@ -385,6 +431,24 @@ mod tests {
             decoder.push(packet, moment(Pts::from_nanos(n * 40_000_000))).unwrap();
             let frame = decoder.frames().recv_timeout(PATIENCE).unwrap();
             assert_eq!(frame.moment().pts, Pts::from_nanos(n * 40_000_000));
+        }
+    }
+
+    #[test]
+    fn when_settled_the_frame_of_every_packet_is_there() {
+        for codec in Codec::ALL {
+            let packets = encoded(codec, &encoder(codec, "ball"), 30);
+            let mut decoder = decoder(&packets, &Masks::none());
+            for round in 0..2 {
+                for (n, packet) in (0..).zip(&packets) {
+                    let pts = Pts::from_nanos(n * 40_000_000);
+                    decoder.push(packet, moment(pts)).unwrap();
+                    decoder.settle().unwrap();
+                    let frames: Vec<Pts> = decoder.frames().try_iter().map(|f| f.moment().pts).collect();
+                    assert_eq!(frames, [pts], "{codec}, round {round}");
+                }
+                decoder.flush();
+            }
         }
     }
 

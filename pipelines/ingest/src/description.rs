@@ -22,6 +22,8 @@ pub enum DescriptionKind {
     Decode,
     /// From `source` (a file) by `decode` to `out`.
     File,
+    /// From `source` (a file) to `packets` of one codec.
+    Packets,
     /// From `in` (access units) to `out` (a file).
     Clip,
     /// From `in` (pictures) to `out` (a file).
@@ -37,6 +39,7 @@ impl DescriptionKind {
             Self::Receive => &["packets"],
             Self::Decode | Self::Clip | Self::Encode | Self::Snapshot => &["in", "out"],
             Self::File => &["source", "decode", "out"],
+            Self::Packets => &["source", "packets"],
         }
     }
 }
@@ -78,11 +81,11 @@ impl Description {
         if let Some(unknown) = this.placeholders.iter().find(|p| !PLACEHOLDERS.contains(&p.as_str())) {
             return Err(format!("no placeholder `{unknown}`; there are: {}", PLACEHOLDERS.join(", ")));
         }
-        use DescriptionKind::{Clip, Decode, Receive};
-        if matches!(this.kind, Receive | Decode | Clip) != this.codec.is_some() {
-            return Err(
-                "`codec` belongs to the kinds `receive`, `decode` and `clip`, and they need it".to_owned()
-            );
+        use DescriptionKind::{Encode, File, Snapshot, Source};
+        if matches!(this.kind, Source | File | Encode | Snapshot) == this.codec.is_some() {
+            let kinds =
+                "`codec` belongs to the kinds `receive`, `decode`, `packets` and `clip`, and they need it";
+            return Err(kinds.to_owned());
         }
         if this.source.is_some() && this.kind != DescriptionKind::Receive {
             return Err("`source` belongs to the kind `receive`".to_owned());
@@ -276,7 +279,12 @@ impl Descriptions {
 
     /// The description of kind `clip` for a codec.
     pub(crate) fn clip(&self, codec: Codec) -> Option<&Description> {
-        self.iter().find(|d| d.kind == DescriptionKind::Clip && d.codec == Some(codec))
+        self.all_of_kind(DescriptionKind::Clip).find(|d| d.codec == Some(codec))
+    }
+
+    /// All of a kind, in order of their names.
+    pub(crate) fn all_of_kind(&self, kind: DescriptionKind) -> impl Iterator<Item = &Description> {
+        self.iter().filter(move |d| d.kind == kind)
     }
 
     /// The decode description of the highest rank whose elements are there.

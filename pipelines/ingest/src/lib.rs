@@ -1,6 +1,6 @@
 //! GStreamer behind a plain Rust door: a camera's address goes in, encoded packets and decoded frames come out.
 //!
-//! Owns: receiving ([`Receiver`]), decoding ([`open_decoder`], [`FileReader`]), the one time line of a camera
+//! Owns: receiving ([`Receiver`]), decoding ([`open_decoder`], [`FileReader`], [`PacketReader`]), the one time line of a camera
 //! ([`TimeLine`]), what a fault of a camera means ([`Fault`], [`Backoff`], [`Watchdog`]), the encoded past
 //! ([`Ring`]), clips and snapshots of it ([`ClipWriter`], [`jpeg`]) and the description files. Does not know: detection, rules, configuration files, MQTT; no type of
 //! GStreamer leaves this crate.
@@ -18,6 +18,7 @@ mod handshake;
 pub mod mask;
 mod nal;
 pub mod packet;
+pub mod packets;
 mod picture;
 pub mod probe;
 pub mod receive;
@@ -39,6 +40,7 @@ pub use file::FileReader;
 pub use handshake::Login;
 pub use mask::Masks;
 pub use packet::{Codec, Item, Packet, StreamInfo};
+pub use packets::PacketReader;
 pub use probe::{Probe, probe};
 pub use receive::{Receiver, leaked_pipelines};
 pub use ring::Ring;

@@ -40,11 +40,11 @@ impl Ring {
     }
 
     /// Adds a packet. Those before the first keyframe, and those of a GOP that alone is larger than the ring, are
-    /// not kept but counted.
-    pub fn push(&mut self, packet: Packet, moment: Moment) {
+    /// not kept but counted. False where this one was not kept.
+    pub fn push(&mut self, packet: Packet, moment: Moment) -> bool {
         if self.entries.is_empty() && !packet.keyframe {
             self.dropped += 1;
-            return;
+            return false;
         }
         self.bytes += packet.data.len();
         self.entries.push_back(Entry { seq: self.next_seq, packet, moment });
@@ -60,6 +60,7 @@ impl Ring {
         {
             self.drop_gop();
         }
+        !self.entries.is_empty()
     }
 
     /// When the second GOP begins.
@@ -102,6 +103,11 @@ impl Ring {
         let first = self.entries.front().map_or(self.next_seq, |e| e.seq);
         let skipped = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX);
         self.entries.range(skipped.min(self.entries.len())..)
+    }
+
+    /// The place of the next packet: behind the newest one.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// Bytes of access units.

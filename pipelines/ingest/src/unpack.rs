@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks};
+use vedette_core::Mono;
 
 use crate::nal::NalReader;
 use crate::receive::Shared;
@@ -24,51 +25,64 @@ pub(crate) fn attach(bin: &gst::Bin, shared: &Arc<Shared>) -> Result<(), Fault> 
     sink.set_sync(false);
     sink.set_enable_last_sample(false);
     sink.set_max_buffers(4);
-    let mut unpacker =
-        Unpacker { shared: Arc::clone(shared), nal: NalReader::default(), stream: None, lossy: false };
+    let mut outlet = Outlet { shared: Arc::clone(shared), unpacker: Unpacker::default(), lossy: false };
     let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-        unpacker.take(&sample);
+        outlet.take(&sample);
         Ok(gst::FlowSuccess::Ok)
     });
     sink.set_callbacks(callbacks.build());
     Ok(())
 }
 
-/// Turns samples into packets, on the pipeline's thread.
-struct Unpacker {
+/// Hands packets over, on the pipeline's thread.
+struct Outlet {
     shared: Arc<Shared>,
-    nal: NalReader,
-    stream: Option<(gst::Caps, Arc<StreamInfo>)>,
+    unpacker: Unpacker,
     /// Something was dropped: nothing makes sense before the next keyframe.
     lossy: bool,
 }
 
-impl Unpacker {
+impl Outlet {
     fn take(&mut self, sample: &gst::SampleRef) {
-        let arrival = self.shared.clock.now();
-        let (Some(buffer), Some(caps)) = (sample.buffer(), sample.caps()) else { return };
-        let Some(stream) = self.stream_of(caps) else { return };
-        let Ok(map) = buffer.map_readable() else { return };
-        let keyframe = stream.codec == Codec::Mjpeg || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let Some(packet) = self.unpacker.unpack(sample, self.shared.clock.now()) else { return };
         self.shared.packets.store(true, Ordering::Relaxed);
-        if self.lossy && !keyframe {
+        if self.lossy && !packet.keyframe {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let packet = Packet {
-            droppable: !keyframe && self.nal.droppable(stream.codec, &map),
+        self.lossy = !self.shared.offer(packet);
+        if self.lossy {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Turns samples into packets.
+#[derive(Default)]
+pub(crate) struct Unpacker {
+    nal: NalReader,
+    stream: Option<(gst::Caps, Arc<StreamInfo>)>,
+}
+
+impl Unpacker {
+    /// `None` for what is no access unit of a known codec.
+    pub(crate) fn unpack(&mut self, sample: &gst::SampleRef, arrival: Mono) -> Option<Packet> {
+        let (buffer, caps) = (sample.buffer()?, sample.caps()?);
+        let stream = self.stream_of(caps)?;
+        let map = buffer.map_readable().ok()?;
+        let keyframe = stream.codec == Codec::Mjpeg || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        // Also of keyframes: how many layers there are stands before them.
+        let droppable = self.nal.droppable(stream.codec, &map);
+        Some(Packet {
+            droppable: droppable && !keyframe,
             data: Arc::from(map.as_slice()),
             stream_pts: buffer.pts().map(gst::ClockTime::nseconds),
             reference: reference_time(buffer),
             arrival,
             keyframe,
             stream,
-        };
-        self.lossy = !self.shared.offer(packet);
-        if self.lossy {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        })
     }
 
     fn stream_of(&mut self, caps: &gst::CapsRef) -> Option<Arc<StreamInfo>> {

@@ -15,6 +15,10 @@ use super::{Check, evidence, url};
 
 const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
 const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
+/// Seconds.
+const QUIET_AFTER: std::ops::RangeInclusive<f64> = 1.0..=3600.0;
+/// Seconds: a camera's ring holds ten.
+const CATCH_UP_MAX: std::ops::RangeInclusive<f64> = 1.0..=10.0;
 
 /// Checks a camera; `None` where none could be made of it.
 pub(super) fn build(
@@ -25,9 +29,19 @@ pub(super) fn build(
 ) -> Option<Camera> {
     let RawCamera { url, main_url, user, password, transport, fps, pipeline, .. } = raw;
     let RawCamera { mask, main_mask, zone, line, rule, evidence, .. } = raw;
+    let RawCamera { mode, quiet_after, catch_up_max, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
         check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
+    }
+    for (key, span, range) in
+        [("quiet_after", quiet_after, QUIET_AFTER), ("catch_up_max", catch_up_max, CATCH_UP_MAX)]
+    {
+        let seconds = span.0.as_secs_f64();
+        if !range.contains(&seconds) {
+            let (from, to) = (range.start(), range.end());
+            check.value_error(&["camera", id, key], format!("{seconds} s is not within {from} to {to} s"));
+        }
     }
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
@@ -61,6 +75,9 @@ pub(super) fn build(
         password: password.map(Secret::new).or(clean.password),
         transport,
         fps,
+        mode,
+        quiet_after: quiet_after.0,
+        catch_up_max: catch_up_max.0,
         pipeline,
         masks,
         main_masks,

@@ -320,7 +320,8 @@ fn status(state: &'static str) -> NodeStatus {
 
 fn camera(state: &'static str) -> Update {
     let since = "2026-11-24T02:00:00Z".parse().unwrap();
-    CameraStatus { camera: name("gate"), state, decode: "busy", fps: 5.0, reason: None, since }.into()
+    CameraStatus { camera: name("gate"), state, decode: "busy", fps: 5.0, gate: None, reason: None, since }
+        .into()
 }
 
 fn state(rule: &str, active: bool, value: Option<f64>) -> Update {

@@ -178,7 +178,7 @@ fn status(cameras: usize) -> NodeStatus {
 
 fn camera_status(state: &'static str) -> CameraStatus {
     let since = "2026-11-24T02:00:00Z".parse().unwrap();
-    CameraStatus { camera: name("gate"), state, decode: "watch", fps: 5.0, reason: None, since }
+    CameraStatus { camera: name("gate"), state, decode: "watch", fps: 5.0, gate: None, reason: None, since }
 }
 
 fn state(active: bool, value: Option<f64>, armed: bool) -> StateUpdate {

@@ -176,6 +176,7 @@ fn a_lost_camera_is_a_lost_signal() {
         state,
         decode: "watch",
         fps: 5.0,
+        gate: None,
         reason: None,
         since: "2026-11-24T02:35:42.12Z".parse().unwrap(),
     };

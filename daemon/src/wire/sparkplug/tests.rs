@@ -137,8 +137,15 @@ fn what_waited_is_marked_and_keeps_its_times() {
 #[test]
 fn a_camera_tells_of_its_rules_and_numbers_only_where_they_count() {
     let since = jiff::Timestamp::UNIX_EPOCH;
-    let status =
-        CameraStatus { camera: name("gate"), state: "live", decode: "busy", fps: 4.987, reason: None, since };
+    let status = CameraStatus {
+        camera: name("gate"),
+        state: "live",
+        decode: "busy",
+        fps: 4.987,
+        gate: None,
+        reason: None,
+        since,
+    };
     let rule = |rule: &str, counts| RuleInventory {
         rule: name(rule),
         kind: "occupancy".to_owned(),

@@ -87,6 +87,8 @@ pub struct CameraStatus {
     pub decode: &'static str,
     /// Analysed frames a second.
     pub fps: f64,
+    /// How motion is seen while it is quiet, or why it never is, with what to change in the camera.
+    pub gate: Option<String>,
     /// Why it is not live, with the remedy.
     pub reason: Option<String>,
     /// When `state` became so.
@@ -102,13 +104,14 @@ impl Serialize for CameraStatus {
             decode: &'a str,
             #[serde(serialize_with = "one")]
             fps: f64,
+            gate: Option<&'a str>,
             reason: Option<&'a str>,
             #[serde(serialize_with = "millis")]
             since: Timestamp,
         }
-        let Self { camera: _, state, decode, fps, reason, since } = self;
-        let (reason, fps, since) = (reason.as_deref(), *fps, *since);
-        Keys { v: VERSION, state, decode, fps, reason, since }.serialize(serializer)
+        let Self { camera: _, state, decode, fps, gate, reason, since } = self;
+        let (gate, reason, fps, since) = (gate.as_deref(), reason.as_deref(), *fps, *since);
+        Keys { v: VERSION, state, decode, fps, gate, reason, since }.serialize(serializer)
     }
 }
 
@@ -164,6 +167,19 @@ pub struct CameraStats {
     pub decoded: u64,
     /// Pictures that the detector saw.
     pub analysed: u64,
+    /// Packets and due pictures that a catch-up passed over.
+    pub skipped: u64,
+    /// Changes between quiet, watch and busy.
+    pub transitions: u64,
+    /// Seconds of stream with keyframes only being decoded.
+    #[serde(serialize_with = "three")]
+    pub quiet_s: f64,
+    /// Seconds of stream being watched without anything to track.
+    #[serde(serialize_with = "three")]
+    pub watch_s: f64,
+    /// Seconds of stream with something tracked that is not parked.
+    #[serde(serialize_with = "three")]
+    pub busy_s: f64,
     /// Due pictures that a newer one replaced before the detector had time.
     pub dropped: u64,
     /// Connections after the first one.
@@ -314,6 +330,7 @@ mod tests {
             state: "live",
             decode: "busy",
             fps: 4.987,
+            gate: Some("keyframes every 2.0 s".to_owned()),
             reason: None,
             since: at("2026-11-24T02:00:01.25Z"),
         };
@@ -333,6 +350,11 @@ mod tests {
             received_bytes: 80_000_000,
             decoded: 90_000,
             analysed: 18_000,
+            skipped: 40,
+            transitions: 17,
+            quiet_s: 3_000.5,
+            watch_s: 420.0,
+            busy_s: 179.52,
             dropped: 3,
             reconnects: 1,
             events: 12,

@@ -14,6 +14,10 @@ const CONFIRM_SCORE: f32 = 0.40;
 const LONGEST_STEP: f64 = 2.0;
 /// An observed direction is measured over at least so long, seconds.
 const HEADING_OVER: f64 = 1.0;
+/// What has not moved by this part of its height ...
+const PARKED_WITHIN: f64 = 0.1;
+/// ... for so long is parked, seconds.
+const PARKED_AFTER: f64 = 10.0;
 /// Classes that one object may be taken for besides its own.
 const MAX_CLASSES: usize = 8;
 
@@ -54,6 +58,10 @@ pub(crate) struct Object {
     predicted_to: Moment,
     birth_ground: Point,
     seen_box: BBox,
+    /// Where it has been since when, within [`PARKED_WITHIN`].
+    anchor: Sighting,
+    /// Since when it counts as lost, see [`Object::lost_since`].
+    missed: Option<Moment>,
     track: Track,
 }
 
@@ -69,6 +77,8 @@ impl Object {
             predicted_to: at,
             birth_ground: detection.bbox.ground(),
             seen_box: detection.bbox,
+            anchor: Sighting { at, measured },
+            missed: None,
             track: Track {
                 id,
                 class: detection.class.clone(),
@@ -101,6 +111,27 @@ impl Object {
         self.seen_box
     }
 
+    /// Whether it has stood still for long.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.track.confirmed && self.predicted_to.pts.secs_since(self.anchor.at.pts) >= PARKED_AFTER
+    }
+
+    /// The gate says that nothing changed where it is parked: it is there.
+    pub(crate) fn stayed(&mut self, at: Moment) {
+        self.rest();
+        self.predicted_to = at;
+        (self.track.seen, self.track.observed) = (at, true);
+        self.missed = None;
+    }
+
+    /// The detector looked and did not find it. Since when it counts as lost: since it was seen, or, where the detector
+    /// had not looked for longer than `patience` seconds, since this first look.
+    pub(crate) fn lost_since(&mut self, at: Moment, patience: f64) -> Moment {
+        let seen = self.track.seen;
+        let since = if at.pts.secs_since(seen.pts) > patience { at } else { seen };
+        *self.missed.get_or_insert(since)
+    }
+
     /// Moves the box on to `at`; it counts as unseen until [`Object::saw`].
     pub(crate) fn predict(&mut self, at: Moment, aspect: f32) {
         let dt = at.pts.secs_since(self.predicted_to.pts).clamp(0.0, LONGEST_STEP);
@@ -118,6 +149,7 @@ impl Object {
         let measured = measures(&detection.bbox, aspect);
         self.filter.update(measured);
         self.seen_box = detection.bbox;
+        self.missed = None;
         let close = at.pts.secs_since(self.track.seen.pts) <= CONFIRM_WITHIN;
         self.recent.push(Sighting { at, measured });
         // One older than the window stays, so that there is always something to measure from.
@@ -131,8 +163,18 @@ impl Object {
         track.score = detection.score;
         track.mean_score = self.score_sum / track.hits as f32;
         (track.seen, track.observed) = (at, true);
+        self.park(at);
+        let track = &mut self.track;
         track.confirmed |= close && track.mean_score >= CONFIRM_SCORE;
         self.summarise(aspect);
+    }
+
+    fn park(&mut self, at: Moment) {
+        let [cx, cy, _, height] = self.filter.measures();
+        let [ax, ay, ..] = self.anchor.measured;
+        if (cx - ax).hypot(cy - ay) > PARKED_WITHIN * height {
+            self.anchor = Sighting { at, measured: self.filter.measures() };
+        }
     }
 
     /// Forgets where it was going: nobody saw it for a while.

@@ -94,7 +94,15 @@ impl Bench {
 
     fn camera(&self, id: &str, state: &'static str) {
         let (camera, since) = (name(id), Timestamp::UNIX_EPOCH);
-        self.latest().put(&CameraStatus { camera, state, decode: "watch", fps: 5.0, reason: None, since });
+        self.latest().put(&CameraStatus {
+            camera,
+            state,
+            decode: "watch",
+            fps: 5.0,
+            gate: None,
+            reason: None,
+            since,
+        });
     }
 
     fn rules(&self, camera: &str, rules: &[&str]) {

@@ -1,0 +1,214 @@
+//! Cameras that rest while nothing moves: what they decode then, and that nothing gets past them.
+//!
+//! The tables that the tests print are the figures of the README.
+#![expect(clippy::print_stdout, reason = "measured figures, kept in the report of the run")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use vedette_tests::binary::{Ran, Vedette};
+use vedette_tests::clips::ClipMakerError;
+use vedette_tests::composed::{CROSSINGS, Rate, crossings, pieces, spans, yard};
+use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::skipped;
+use vedette_tests::testcam::{Options, TestCam};
+
+use crate::cli::{folder, write};
+
+/// Every composed clip has a keyframe every 2 s.
+const GOP: f64 = 2.0;
+/// However busy the machine is.
+const SOON: Duration = Duration::from_secs(90);
+
+/// A clip, or none where the footage is not installed.
+fn clip<T>(made: Result<T, ClipMakerError>) -> Option<T> {
+    match made {
+        Ok(clip) => Some(clip),
+        Err(error @ ClipMakerError::NoFootage) => {
+            skipped(error);
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A folder whose configuration has one rule: a person anywhere in the picture.
+fn yard_with_a_rule() -> TempDir {
+    let folder = folder();
+    let text = r#"
+[camera.yard]
+url = "rtsp://127.0.0.1/never-opened"
+[camera.yard.zone]
+all = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
+[camera.yard.rule.inside]
+kind = "intrusion"
+zone = "all"
+classes = ["person"]
+cooldown = "1s"
+max_per_hour = 1000
+"#;
+    write(folder.path(), "config/vedette.toml", text);
+    folder
+}
+
+fn replay(folder: &TempDir, clip: &Path, mode: &str) -> Ran {
+    let words = ["--config", "config", "replay", "--mode", mode];
+    let ran =
+        Vedette::new(folder.path(), words.iter().map(Into::into).chain([clip.as_os_str().to_owned()])).run();
+    ran.expect(0, &[]);
+    ran
+}
+
+/// Seconds of the file at which incidents begin.
+fn begins(ran: &Ran) -> Vec<f64> {
+    let events = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let begin = events.filter(|event| event["phase"] == "begin");
+    let captured = begin.map(|e| e["captured"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok()));
+    captured.map(|t| t.expect("a time").as_millisecond() as f64 / 1e3).collect()
+}
+
+/// When the decoder did what, as told on standard error.
+fn states(ran: &Ran) -> Vec<(f64, String)> {
+    let changes = ran.err.lines().filter_map(|line| line.split_once("; gate: ")?.0.rsplit_once(" s: "));
+    let parsed = changes.filter_map(|(at, state)| {
+        let at = at.rsplit(' ').next()?.parse().ok()?;
+        Some((at, state.to_owned()))
+    });
+    parsed.collect()
+}
+
+fn state_at(states: &[(f64, String)], at: f64) -> &str {
+    states.iter().rev().find(|(since, _)| *since <= at).map_or("watch", |(_, state)| state)
+}
+
+/// Begin times of `always` without one of `adaptive` within a GOP; each of those is used once.
+fn missed(always: &[f64], adaptive: &[f64]) -> Vec<f64> {
+    let mut left = adaptive.to_vec();
+    let mut missed = Vec::new();
+    for &begin in always {
+        let near = left.iter().position(|other| (other - begin).abs() <= GOP);
+        if near.map(|at| left.remove(at)).is_none() {
+            missed.push(begin);
+        }
+    }
+    missed
+}
+
+/// The last line of a replay's summary.
+fn summary(ran: &Ran) -> &str {
+    ran.err.lines().rev().find(|line| line.contains("packets decoded")).unwrap_or_default()
+}
+
+#[test]
+fn a_resting_camera_reports_what_one_that_never_rests_does() {
+    for rate in Rate::ALL {
+        let Some(clip) = clip(pieces(rate)) else { return };
+        let folder = yard_with_a_rule();
+        let (always, adaptive) = (replay(&folder, &clip, "always"), replay(&folder, &clip, "adaptive"));
+        let (all, found, states) = (begins(&always), begins(&adaptive), states(&adaptive));
+        println!(
+            "{}: {} incidents always, {} adaptive; {}",
+            rate.as_str(),
+            all.len(),
+            found.len(),
+            summary(&adaptive)
+        );
+        println!("  always {all:.1?}\n  adaptive {found:.1?}\n  states {states:.1?}");
+        for (begin, _) in spans() {
+            let before = state_at(&states, begin - 0.2);
+            assert_eq!(before, "quiet", "{} before {begin} s: {states:?}", rate.as_str());
+        }
+        assert!(all.len() >= 20, "{}: {all:?}", rate.as_str());
+        let (lost, invented) = (missed(&all, &found), missed(&found, &all));
+        assert!(
+            lost.is_empty() && invented.is_empty(),
+            "{}: lost {lost:?}, invented {invented:?}",
+            rate.as_str()
+        );
+        assert!(replay(&folder, &clip, "adaptive").out == adaptive.out, "two adaptive replays differ");
+    }
+}
+
+#[test]
+fn what_the_gate_misses_of_a_small_figure_that_is_gone_after_a_second() {
+    println!("| rate | crossings | woke the camera | incidents always | incidents adaptive |");
+    for rate in Rate::ALL {
+        let Some(clip) = clip(crossings(rate)) else { return };
+        let folder = yard_with_a_rule();
+        let (always, adaptive) = (replay(&folder, &clip, "always"), replay(&folder, &clip, "adaptive"));
+        let states = states(&adaptive);
+        let woke = |at: &&f64| {
+            let woke =
+                |(since, state): &(f64, String)| state != "quiet" && (**at..**at + GOP + 1.0).contains(since);
+            state_at(&states, **at - 0.2) == "quiet" && states.iter().any(woke)
+        };
+        let woken: Vec<_> = CROSSINGS.iter().filter(woke).collect();
+        let during = |ran: &Ran| {
+            let near = |begin: &&f64| CROSSINGS.iter().any(|at| (at - 0.5..at + 1.5).contains(*begin));
+            begins(ran).iter().filter(near).count()
+        };
+        println!(
+            "| {} | {} | {} | {} | {} |",
+            rate.as_str(),
+            CROSSINGS.len(),
+            woken.len(),
+            during(&always),
+            during(&adaptive)
+        );
+        println!("  states {states:.1?}\n  {}", summary(&adaptive));
+        for at in CROSSINGS {
+            assert_eq!(state_at(&states, at - 0.2), "quiet", "{} before {at} s: {states:?}", rate.as_str());
+        }
+        // With variable bit rate packets tell; with constant bit rate a figure between two keyframes may be missed.
+        let least = if rate == Rate::Variable { CROSSINGS.len() } else { 1 };
+        assert!(woken.len() >= least, "{}: {woken:?} of {CROSSINGS:?}", rate.as_str());
+    }
+}
+
+#[test]
+fn a_live_camera_rests_wakes_and_rests_again() {
+    if let Some(reason) = site::lacks() {
+        skipped(reason);
+        return;
+    }
+    for rate in Rate::ALL {
+        let Some(clip) = clip(yard(rate)) else { return };
+        let camera = TestCam::start(Options::new(clip)).unwrap_or_else(|e| panic!("{e}"));
+        // No line: what must not be missed between two keyframes would hold a camera with constant bit rate in watch.
+        let text = camera_text("yard", camera.url(), 5.0);
+        let text = text.split("[camera.yard.rule.kerb]").next().unwrap_or_default();
+        let text = text.replace("\nfps =", "\nquiet_after = \"2s\"\nfps =");
+        let mut site = Site::start(&Plan::new(format!("[node]\nid = \"box\"\n{text}")));
+        let is = |state: &'static str| {
+            move |site: &Site| site.camera("yard").counters().decode().as_str() == state
+        };
+        // From here on it is still for more than 20 s.
+        site.wait_until("people are seen", SOON, is("busy"));
+        site.wait_until("it rests", SOON, is("quiet"));
+        // From within quiet to within quiet: a keyframe every 50 packets and nothing else.
+        let counted = |site: &Site| (site.received("yard"), site.decoded("yard"));
+        let (received, decoded) = counted(&site);
+        site.wait_until("four GOPs in quiet", SOON, |site| {
+            assert_eq!(
+                site.camera("yard").counters().decode().as_str(),
+                "quiet",
+                "{}: woken by nothing",
+                rate.as_str()
+            );
+            site.received("yard") >= received + 200
+        });
+        let (received, decoded) = (site.received("yard") - received, site.decoded("yard") - decoded);
+        assert!((received / 50).abs_diff(decoded) <= 1, "{decoded} of {received} packets in quiet");
+        site.wait_until("people wake it", SOON, is("busy"));
+        site.wait_until("it rests again", SOON, is("quiet"));
+        let snapshot = site.camera("yard").snapshot();
+        let [quiet, watch, busy] = site.camera("yard").counters().state_seconds();
+        println!("{}: {decoded} of {received} packets decoded in quiet; {}", rate.as_str(), snapshot.gate);
+        println!("  quiet {quiet:.1} s, watch {watch:.1} s, busy {busy:.1} s");
+        assert!(snapshot.gate.contains("keyframes every 2.0 s"), "{}", snapshot.gate);
+        assert!(site.camera("yard").counters().events.get() > 0, "the people were reported");
+        assert!(site.stop());
+    }
+}
