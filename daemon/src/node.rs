@@ -9,6 +9,7 @@
 mod duties;
 mod error;
 mod inventory;
+mod kept;
 mod translate;
 
 use std::collections::BTreeMap;
@@ -23,21 +24,22 @@ use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 
 use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::evidence::{self, RunningEvidence};
 use crate::infer::{Inference, RunningInference};
-use crate::outbox::{Outbox, SqliteOutbox};
+use crate::outbox::Outbox;
 use crate::share::{Share, onnxruntime_folders};
 use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, Sink, SinkDeps};
 use crate::time_sync;
-use crate::wire::{NodeStatus, Stamp, Stats};
+use crate::wire::{NodeStatus, Stats};
 
 use duties::Duties;
 pub use error::StartError;
+pub use kept::Kept;
 use translate::{
-    detector_options, evidence_deps, model_stats, provider_shares, sink_configs, sink_names, stamp, stats_of,
+    detector_options, evidence_deps, model_stats, provider_shares, sink_configs, stamp, stats_of,
 };
 
 /// The folder of the state in which `model import` puts models.
@@ -85,83 +87,6 @@ pub struct Node {
     arming: Arc<Arming>,
     wakes: Arc<camera::Wakes>,
     duties: Duties,
-}
-
-/// What outlives a reload.
-pub struct Kept {
-    outbox: Arc<dyn Outbox>,
-    latest: Arc<Latest>,
-    embedded: Option<EmbeddedBroker>,
-    since: jiff::Timestamp,
-    config: Config,
-}
-
-impl Kept {
-    /// Of a node whose configuration is `config`, opened for the first time.
-    fn open(config: &Config, host: &Host, stamp: Stamp) -> Result<Self, StartError> {
-        let sinks = sink_names(config);
-        let embedded = embedded_for(config, host, None)?;
-        let outbox = SqliteOutbox::open(&host.state, stamp, &sinks, &host.clock)?;
-        Ok(Self {
-            outbox: Arc::new(outbox),
-            latest: Arc::new(Latest::default()),
-            embedded,
-            since: host.clock.wall(),
-            config: config.clone(),
-        })
-    }
-
-    /// Fits what was kept to another configuration: new numbers on what comes, brokers that are gone get nothing any
-    /// more, topics of cameras and rules that are gone are cleared.
-    fn adapt(&mut self, config: &Config, host: &Host, stamp: Stamp) -> Result<(), StartError> {
-        self.embedded = embedded_for(config, host, self.embedded.take())?;
-        self.outbox.restamp(stamp);
-        let sinks = sink_names(config);
-        for gone in sink_names(&self.config).iter().filter(|id| !sinks.contains(id)) {
-            self.outbox.detach(gone);
-        }
-        for id in &sinks {
-            self.outbox.attach(id);
-        }
-        for id in self.config.cameras.keys() {
-            let now = config.cameras.get(id);
-            let stays = |rule: Option<&vedette_core::Name>| match (now, rule) {
-                (Some(camera), Some(rule)) => camera.rules.contains_key(rule),
-                (camera, None) => camera.is_some(),
-                (None, Some(_)) => false,
-            };
-            self.latest.forget(id, stays);
-        }
-        self.config = config.clone();
-        Ok(())
-    }
-
-    /// The end of the process.
-    fn close(self) {
-        if let Some(embedded) = self.embedded {
-            embedded.stop();
-        }
-        self.outbox.close();
-    }
-}
-
-/// The broker in this process, where the configuration wants it.
-fn embedded_for(
-    config: &Config,
-    host: &Host,
-    running: Option<EmbeddedBroker>,
-) -> Result<Option<EmbeddedBroker>, StartError> {
-    let wanted = config.brokers.values().any(|b| b.url == config::EMBEDDED);
-    match (wanted, running) {
-        (true, None) => Ok(Some(EmbeddedBroker::start(host.embedded_port)?)),
-        (true, running) => Ok(running),
-        (false, running) => {
-            if let Some(unwanted) = running {
-                unwanted.stop();
-            }
-            Ok(None)
-        }
-    }
 }
 
 /// Opens the detector that the configuration names, and waits for all that takes minutes: after it, a service starts

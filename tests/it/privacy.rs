@@ -1,5 +1,4 @@
 //! What is masked is black for whoever gets pixels: detector and calibration here, pictures and clips in `evidence`.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
 use std::sync::Arc;
 use std::time::Duration;
