@@ -135,7 +135,9 @@ mod tests {
             let seen = back(&bytes);
             assert_eq!((seen.width(), seen.height()), size);
             let plane = seen.plane(0).unwrap();
-            let values = (0..plane.height).flat_map(|y| plane.row(y));
+            // The blocks at the edges of an odd size hold what lies outside of it too, and ring.
+            let inner = |length: u32| length as usize - 16;
+            let values = (0..inner(size.1)).flat_map(|y| &plane.row(y)[..inner(size.0)]);
             let (low, high) = (values.clone().min().unwrap(), values.max().unwrap());
             assert!(expected.contains(low) && expected.contains(high), "{size:?}: {low}..={high} {seen:?}");
         }
