@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -34,6 +35,12 @@ pub(super) struct Label {
 }
 
 impl Label {
+    /// The capture time of a frame so long behind the first. The wall clock may have stepped between them, from the
+    /// host's to the camera's: PTS tell how long a clip is.
+    pub(super) fn to(&self, length: Duration) -> Timestamp {
+        self.from.checked_add(length).unwrap_or(Timestamp::MAX)
+    }
+
     /// The name of the complete file.
     pub(super) fn name(&self) -> String {
         name(self.id, self.kind)

@@ -57,8 +57,14 @@ impl Maker {
     pub(super) fn store(&self, draft: Draft) -> Result<Complete, ClipError> {
         let path = self.root.join(draft.label().camera.as_str()).join(draft.label().name());
         let complete = draft.complete().map_err(|error| self.of_disk(&error))?;
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(path, self.clock.now());
+        self.remember(&path);
         Ok(complete)
+    }
+
+    /// A file was made now, whatever its own time says.
+    pub(super) fn remember(&self, path: &Path) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.insert(path.to_owned(), self.clock.now());
     }
 
     /// How old a file of this process is; none for those that were there before.

@@ -355,15 +355,17 @@ impl Recorder {
         }
         let mut inner = self.inner();
         let wanted = &self.config.evidence;
-        let decided = self.on_line(&inner, decided);
-        let past: Vec<Entry> = inner.ring.from_keyframe_before(decided - wanted.pre.0).cloned().collect();
+        let decided = Moment { pts: self.on_line(&inner, decided), ..decided };
+        let past: Vec<Entry> = inner.ring.from_keyframe_before(decided.pts - wanted.pre.0).cloned().collect();
         let Some(first) = past.first() else { return self.lost(id, "clip") };
-        let label = self.label((id, event_kind, severity), EvidenceKind::Clip, first.moment.wall);
+        // By the clock of the event, which may be another than the first packet had.
+        let from = decided.shifted_to(first.moment.pts).wall;
+        let label = self.label((id, event_kind, severity), EvidenceKind::Clip, from);
         let kept = (!self.masks.is_empty()).then(Kept::default);
         if kept.is_none() {
             self.desk.put(Job::Begin(label.clone(), Arc::clone(&self.counters)));
         }
-        let mut clip = Rolling { label, until: decided + wanted.post.0, kept };
+        let mut clip = Rolling { label, until: decided.pts + wanted.post.0, kept };
         for Entry { packet, moment, .. } in &past {
             if moment.pts >= clip.until || !self.extend(&mut clip, packet, *moment) {
                 return self.end(&mut clip);

@@ -56,7 +56,7 @@ fn encode(task: &Task, maker: &Maker, stop: &Shutdown) -> Result<(), ClipError> 
             return Err(ClipError::Pipeline("the daemon stops".to_owned()));
         }
     }
-    work.finish(last)
+    work.finish(first.moment.pts, last)
 }
 
 /// A clip on its way.
@@ -97,7 +97,7 @@ impl Work<'_> {
         self.encoder.as_mut().map_or(Ok(()), ClipEncoder::settle)
     }
 
-    fn finish(mut self, last: Pts) -> Result<(), ClipError> {
+    fn finish(mut self, first: Pts, last: Pts) -> Result<(), ClipError> {
         // What is still inside comes out within a moment; a stream with B-frames keeps its last ones.
         while self.newest.as_ref().is_none_or(|frame| frame.moment().pts < last) {
             let patience = if self.newest.is_some() { PICTURE / 10 } else { PICTURE };
@@ -108,7 +108,8 @@ impl Work<'_> {
             return Err(ClipError::Pipeline("no picture came out of the decoder".to_owned()));
         };
         encoder.finish()?;
-        self.maker.complete(self.draft, newest.moment().wall)
+        let to = self.draft.label().to(newest.moment().pts.since(first));
+        self.maker.complete(self.draft, to)
     }
 }
 

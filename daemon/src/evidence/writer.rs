@@ -43,7 +43,8 @@ struct OpenClip {
     counters: Arc<CameraCounters>,
     /// None before the first packet.
     writer: Option<ClipWriter>,
-    last: Option<Moment>,
+    /// The first packet and the last one shown.
+    span: Option<(Pts, Pts)>,
     synced: Pts,
 }
 
@@ -154,7 +155,7 @@ impl Writer {
     fn begin(&mut self, label: &Label, counters: Arc<CameraCounters>) {
         match self.maker.create(label.clone()) {
             Ok(draft) => {
-                let clip = OpenClip { draft, counters, writer: None, last: None, synced: Pts::ZERO };
+                let clip = OpenClip { draft, counters, writer: None, span: None, synced: Pts::ZERO };
                 self.clips.insert(label.id, clip);
             }
             Err(error) => self.maker.failed(label, &counters, &error),
@@ -175,14 +176,14 @@ impl Writer {
     fn end(&mut self, id: Uuid) {
         let Some(mut clip) = self.clips.remove(&id) else { return };
         let label = clip.draft.label().clone();
-        let finished = match (clip.writer.take(), clip.last) {
-            (Some(writer), Some(last)) => writer.finish().map(|()| last),
+        let finished = match (clip.writer.take(), clip.span) {
+            (Some(writer), Some((first, last))) => writer.finish().map(|()| last.since(first)),
             _ => Err(ClipError::Pipeline("no packet came".to_owned())),
         };
         let counters = Arc::clone(&clip.counters);
         match finished {
-            Ok(last) => {
-                let done = self.maker.complete(clip.draft, last.wall);
+            Ok(length) => {
+                let done = self.maker.complete(clip.draft, label.to(length));
                 self.note(&label, &counters, &done);
             }
             Err(error) => self.salvage(clip, &error),
@@ -200,13 +201,13 @@ impl Writer {
     fn salvage(&self, mut clip: OpenClip, error: &ClipError) {
         drop(clip.writer.take());
         let label = clip.draft.label().clone();
-        match (clip.draft.cut(), clip.last) {
-            (Ok(true), Some(last)) => {
+        match (clip.draft.cut(), clip.span) {
+            (Ok(true), Some((first, last))) => {
                 log::warn!(camera = label.camera.as_str(), event_id:% = label.id; "clip ends early: {error}");
                 if *error == ClipError::Full {
                     self.maker.desk.refuse(Some("the disk is full".to_owned()));
                 }
-                let done = self.maker.complete(clip.draft, last.wall);
+                let done = self.maker.complete(clip.draft, label.to(last.since(first)));
                 self.note(&label, &clip.counters, &done);
             }
             _ => self.note(&label, &clip.counters, &Err(error.clone())),
@@ -284,12 +285,119 @@ impl OpenClip {
             }
         };
         writer.push(packet, moment.pts)?;
-        let later = self.last.is_none_or(|last| moment.pts > last.pts);
-        self.last = if later { Some(moment) } else { self.last };
+        let (first, last) = self.span.unwrap_or((moment.pts, moment.pts));
+        self.span = Some((first, last.max(moment.pts)));
         if moment.pts.since(self.synced) >= SYNC {
             self.synced = moment.pts;
             self.draft.sync().map_err(|error| maker.of_disk(&error))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::time::UNIX_EPOCH;
+
+    use jiff::Timestamp;
+    use vedette_core::{Name, SimulatedClock};
+
+    use super::super::EvidenceDeps;
+    use super::super::desk::Desk;
+    use crate::outbox::SqliteOutbox;
+    use crate::wire::{ModelStamp, Stamp};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn now() -> Timestamp {
+        "2026-11-24T12:00:00Z".parse().unwrap()
+    }
+
+    fn writer(state: &Path, config: &config::Evidence) -> (Writer, Arc<SimulatedClock>) {
+        let simulated = Arc::new(SimulatedClock::new(now()));
+        let clock: Arc<dyn Clock> = simulated.clone();
+        let model = ModelStamp { name: "m".into(), sha256: "00".into(), provider: "cpu".into() };
+        let stamp = Stamp::new(Name::new("box").unwrap(), "00", model);
+        let outbox = SqliteOutbox::open(state, stamp, &[], &clock).unwrap();
+        let deps = EvidenceDeps {
+            state: state.to_owned(),
+            clock: Arc::clone(&clock),
+            outbox: Arc::new(outbox),
+            descriptions: Arc::default(),
+        };
+        let (desk, _, _) = Desk::new();
+        (Writer::new(Arc::new(Maker::new(&deps, desk)), config, clock), simulated)
+    }
+
+    /// A file that was made so long before now.
+    fn file(state: &Path, name: &str, age: Duration) {
+        let folder = state.join("evidence/gate");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = std::fs::File::create(folder.join(name)).unwrap();
+        let made = u64::try_from((now() - age).as_second()).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(made)).unwrap();
+    }
+
+    fn names(state: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(state.join("evidence/gate")).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    const WIDE: config::Evidence =
+        config::Evidence { days: 14, max_bytes: 1 << 30, min_free_bytes: 0, camera_share: 1.0 };
+
+    #[test]
+    fn what_is_too_old_goes_and_what_is_not_ours_stays() {
+        let state = tempfile::tempdir().unwrap();
+        let (mut writer, clock) = writer(state.path(), &WIDE);
+        for (name, days) in [("a.jpg", 15), ("b.mp4", 13), ("c.jpg", 0), ("notes.txt", 90)] {
+            file(state.path(), name, DAY * days);
+        }
+        writer.look_after_the_disk();
+        assert_eq!(names(state.path()), ["b.mp4", "c.jpg", "notes.txt"]);
+        clock.advance(DAY * 2);
+        writer.look_after_the_disk();
+        assert_eq!(names(state.path()), ["c.jpg", "notes.txt"]);
+        assert_eq!(writer.maker.desk.refusal(), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_file_old() {
+        let state = tempfile::tempdir().unwrap();
+        let (mut writer, clock) = writer(state.path(), &WIDE);
+        let label = Label {
+            camera: vedette_core::CameraId::new("gate").unwrap(),
+            id: Uuid::from_u128(1),
+            kind: vedette_core::EvidenceKind::Snapshot,
+            event_kind: "test",
+            severity: vedette_core::Severity::Alarm,
+            from: now(),
+        };
+        let draft = writer.maker.create(label).unwrap();
+        draft.complete().map(drop).unwrap();
+        let path = state.path().join("evidence/gate/00000000-0000-0000-0000-000000000001.jpg");
+        assert!(path.exists());
+        // Made by this process an hour ago, on a clock that stood at 1970 then.
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        writer.maker.remember(&path);
+        clock.advance(Duration::from_secs(3600));
+        writer.look_after_the_disk();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_disk_without_room_is_said() {
+        let state = tempfile::tempdir().unwrap();
+        let scarce = config::Evidence { min_free_bytes: 1 << 60, ..WIDE };
+        let (mut writer, _) = writer(state.path(), &scarce);
+        file(state.path(), "a.jpg", DAY);
+        writer.look_after_the_disk();
+        assert!(names(state.path()).is_empty(), "all that can make room does");
+        let why = writer.maker.desk.refusal().unwrap();
+        assert!(why.contains("MiB are free on the disk, and"), "{why}");
     }
 }

@@ -453,3 +453,19 @@ fn evidence_goes_where_its_event_goes_and_is_dropped_as_that_is() {
     append_evidence(&outbox, Severity::Review);
     assert_eq!((numbers(&outbox, "all"), outbox.dropped(&name("all"))), (vec![alarm, of_it], 2));
 }
+
+#[test]
+fn the_store_knows_since_when_something_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    assert_eq!(outbox.waiting_since(), None);
+    append(&outbox, Severity::Info);
+    let since = outbox.waiting_since();
+    assert!(since.is_some());
+    append(&outbox, Severity::Alarm);
+    assert_eq!(outbox.waiting_since(), since);
+    outbox.detach(&name("b"));
+    outbox.close();
+    drop(outbox);
+    assert_eq!(open(folder.path()).waiting_since(), None);
+}
