@@ -205,5 +205,6 @@ fn event(camera: &Name, wall: jiff::Timestamp) -> Result<Event, Fault> {
         why: "person inside yard for 0.4 s".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     })
 }

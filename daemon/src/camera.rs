@@ -26,6 +26,7 @@ use vedette_ingest::{Backoff, Descriptions, Fault, Masks};
 use crate::arming::Arming;
 use crate::config;
 use crate::counters::CameraCounters;
+use crate::evidence::{Evidence, MainStream, MainStreamDeps, Recorder};
 use crate::infer::Inference;
 use crate::outbox::Outbox;
 use crate::random::Random;
@@ -67,6 +68,8 @@ pub struct CameraDeps {
     pub inference: Inference,
     /// Where events go.
     pub outbox: Arc<dyn Outbox>,
+    /// Where pictures and clips go.
+    pub evidence: Evidence,
     /// Where retained topics go.
     pub latest: Arc<Latest>,
     /// Rules that were armed or disarmed by command.
@@ -86,6 +89,7 @@ pub struct RunningCamera {
     report: Arc<Report>,
     ended_by: Arc<Mutex<EndedBy>>,
     stop: Shutdown,
+    main: Option<MainStream>,
     thread: JoinHandle<()>,
 }
 
@@ -99,12 +103,18 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
     let report = Arc::new(Report::new(config.id.clone(), Arc::clone(&counters), &deps));
     let stop = Shutdown::new();
     let ended_by = Arc::new(Mutex::new(EndedBy::Restart));
-    let analyst = Analyst::new(&config, &deps, Arc::clone(&counters))?;
+    let recorder = deps.evidence.recorder(&config, &counters);
+    let main = match config.evidence_url() {
+        Some(url) => Some(start_main(url, &config, &deps, &recorder)?),
+        None => None,
+    };
+    let analyst = Analyst::new(&config, &deps, Arc::clone(&counters), Arc::clone(&recorder))?;
     let camera = Camera {
         config: Arc::clone(&config),
         deps,
         counters: Arc::clone(&counters),
         report: Arc::clone(&report),
+        recorder,
         analyst,
         adaptive: Adaptive::new(&config, config.mode, Arc::clone(&counters)),
         masks: Masks::new(config.masks.values().cloned().collect()),
@@ -115,7 +125,23 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
     };
     let name = format!("cam-{}", config.id);
     let thread = std::thread::Builder::new().name(name).spawn(move || run(camera))?;
-    Ok(RunningCamera { config, counters, report, ended_by, stop, thread })
+    Ok(RunningCamera { config, counters, report, ended_by, stop, main, thread })
+}
+
+/// The stream that evidence is of.
+fn start_main(
+    url: &str,
+    config: &config::Camera,
+    deps: &CameraDeps,
+    recorder: &Arc<Recorder>,
+) -> Result<MainStream, StartError> {
+    let source = vedette_ingest::SourceConfig { url: url.to_owned(), ..session::source(config) };
+    let deps = MainStreamDeps {
+        clock: Arc::clone(&deps.clock),
+        descriptions: Arc::clone(&deps.descriptions),
+        wall_ok: Arc::clone(&deps.wall_ok),
+    };
+    Ok(MainStream::start(source, deps, Arc::clone(recorder))?)
 }
 
 /// Why a camera did not start.
@@ -149,6 +175,7 @@ impl RunningCamera {
     pub fn request_stop(&self, by: EndedBy) {
         *self.ended_by.lock().unwrap_or_else(PoisonError::into_inner) = by;
         self.stop.request();
+        self.main.iter().for_each(MainStream::request_stop);
     }
 
     /// Waits until the thread has ended its incidents and closed its stream; false when `deadline` passed before,
@@ -156,7 +183,8 @@ impl RunningCamera {
     pub fn join(self, clock: &dyn Clock, deadline: Duration) -> bool {
         let patience = Shutdown::new();
         let began = clock.now();
-        while !self.thread.is_finished() {
+        let running = || !self.thread.is_finished() || self.main.as_ref().is_some_and(|m| !m.is_finished());
+        while running() {
             if clock.now().since(began) >= deadline {
                 log::warn!(camera = self.config.id.as_str(); "did not stop within {deadline:?}; left behind");
                 return false;
@@ -174,6 +202,7 @@ struct Camera {
     deps: CameraDeps,
     counters: Arc<CameraCounters>,
     report: Arc<Report>,
+    recorder: Arc<Recorder>,
     analyst: Analyst,
     adaptive: Adaptive,
     masks: Masks,
@@ -231,7 +260,8 @@ impl Camera {
     /// After a panic (a defect; the hook has logged where): its incidents end, and the stream begins anew with a new
     /// scene. True when asked to stop.
     fn recover(&mut self) -> bool {
-        match Analyst::new(&self.config, &self.deps, Arc::clone(&self.counters)) {
+        let (counters, recorder) = (Arc::clone(&self.counters), Arc::clone(&self.recorder));
+        match Analyst::new(&self.config, &self.deps, counters, recorder) {
             Ok(fresh) => {
                 self.adaptive = Adaptive::new(&self.config, self.config.mode, Arc::clone(&self.counters));
                 let mut broken = std::mem::replace(&mut self.analyst, fresh);

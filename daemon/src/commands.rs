@@ -14,16 +14,17 @@ use vedette_core::{CameraId, Clock, IncidentIds, Name};
 
 use crate::arming::Arming;
 use crate::camera::Wakes;
+use crate::evidence::Evidence;
 use crate::outbox::Outbox;
 
-vedette_core::registry! { dyn Verb: arm, disarm, status, test_alarm, wake, }
+vedette_core::registry! { dyn Verb: arm, disarm, snapshot, status, test_alarm, wake, }
 
 /// Requests longer than this are not read.
 const MOST_BYTES: usize = 64 * 1024;
 
 /// A request with its arguments.
 pub trait Verb: Send {
-    /// Does it, quickly.
+    /// Does it, within seconds: requests are answered one behind the other.
     ///
     /// # Errors
     /// Why it was not done, for whoever asked.
@@ -42,6 +43,8 @@ pub struct Site {
     pub wakes: Arc<Wakes>,
     /// Where a test alarm goes.
     pub outbox: Arc<dyn Outbox>,
+    /// Who takes pictures.
+    pub evidence: Evidence,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
     /// For incidents that are asked for.

@@ -21,9 +21,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use vedette_analysis::gate::Mode;
 use vedette_analysis::rules::RuleSetup;
-use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
+use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Severity, Span};
 use vedette_ingest::{DecoderChoice, LoopFilter, Transport};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
@@ -101,6 +103,8 @@ pub struct Config {
     pub brokers: BTreeMap<Name, Broker>,
     /// Where events are posted to. No name is a broker's.
     pub webhooks: BTreeMap<Name, Webhook>,
+    /// How much evidence is kept, and how long.
+    pub evidence: Evidence,
     /// Cameras.
     pub cameras: BTreeMap<CameraId, Arc<Camera>>,
     /// The first 8 hexadecimal digits of the SHA-256 over the merged configuration without logins: an event's
@@ -243,6 +247,8 @@ pub struct Camera {
     pub id: CameraId,
     /// An `rtsp` or `rtsps` URL without login.
     pub url: String,
+    /// Likewise; of the stream that evidence is of. Default: `url`.
+    pub main_url: Option<String>,
     /// User name.
     pub user: Option<String>,
     /// Password.
@@ -265,10 +271,64 @@ pub struct Camera {
     pub loop_filter: LoopFilter,
     /// Black before anything else sees the picture.
     pub masks: BTreeMap<Name, Polygon>,
+    /// The same on the main stream; not empty where `masks` is not and there is a `main_url`.
+    pub main_masks: BTreeMap<Name, Polygon>,
     /// Areas that rules name.
     pub zones: BTreeMap<Name, Polygon>,
     /// Lines that rules name.
     pub lines: BTreeMap<Name, Polyline>,
     /// Behaviours to report; the zones and lines that they name are defined.
     pub rules: BTreeMap<Name, RuleSetup>,
+    /// What is kept of its incidents.
+    pub evidence: CameraEvidence,
+}
+
+impl Camera {
+    /// The main stream, where it is worth receiving.
+    pub fn evidence_url(&self) -> Option<&str> {
+        self.main_url.as_deref().filter(|_| self.evidence.snapshot || self.evidence.clip)
+    }
+}
+
+/// How much evidence is kept, of all cameras together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence {
+    /// Deleted after so many days, 1..=3650. Default 14.
+    pub days: u32,
+    /// All of it. Default 10 GiB.
+    pub max_bytes: u64,
+    /// Left free on the disk. Default 1 GiB.
+    pub min_free_bytes: u64,
+    /// The part of `max_bytes` that one camera may fill, 0.01..=1. Default 0.5.
+    pub camera_share: f32,
+}
+
+/// What is kept of a camera's incidents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CameraEvidence {
+    /// A picture of each. Default false.
+    pub snapshot: bool,
+    /// A clip of each. Default false.
+    pub clip: bool,
+    /// How long before the event a clip begins, 0..=30 s. Default 5 s.
+    pub pre: Span,
+    /// How long behind the event it ends, 0..=5 min. Default 10 s.
+    pub post: Span,
+    /// Whether the object's box is drawn into the picture. Default true.
+    pub draw_box: bool,
+    /// The least severity with evidence. Default `review`.
+    pub severity: Severity,
+    /// Of a camera with masks.
+    pub mask_clips: MaskClips,
+}
+
+/// What becomes of the clips of a camera with masks: what it sent has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskClips {
+    /// No clip; the event says why.
+    #[default]
+    Withhold,
+    /// Decoded, masked and coded anew, one at a time, at a tenth of a core: it comes minutes later.
+    Reencode,
 }

@@ -68,6 +68,10 @@ pub struct CameraCounters {
     pub events: Counter,
     /// Events that the outbox refused.
     pub events_lost: Counter,
+    /// Files of evidence that are complete.
+    pub evidence: Counter,
+    /// Files of evidence that were promised and could not be made.
+    pub evidence_lost: Counter,
     /// Tracks alive after the last step; a level, not a count.
     tracks: AtomicU64,
     /// Microseconds spent in inference, in sum.

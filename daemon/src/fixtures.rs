@@ -73,6 +73,7 @@ pub fn event() -> Event {
         why: "person \"inside\" yard".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 
@@ -162,6 +163,10 @@ impl Outbox for MemoryOutbox {
 
     fn is_strained(&self) -> bool {
         false
+    }
+
+    fn waiting_since(&self) -> Option<Timestamp> {
+        None
     }
 
     fn epoch(&self) -> Uuid {

@@ -114,6 +114,7 @@ fn event(trouble: &Trouble, id: Uuid, phase: Phase, captured: Moment, decided: M
         why: trouble.why.clone(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     })
 }
 

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod counters;
 pub mod events_eval;
+pub mod evidence;
 pub mod exit;
 #[cfg(any(test, fuzzing))]
 pub mod fixtures;

@@ -9,6 +9,7 @@
 mod duties;
 mod error;
 mod inventory;
+mod kept;
 mod translate;
 
 use std::collections::BTreeMap;
@@ -24,20 +25,21 @@ use vedette_models::{Detector, Manifest, Runtime, Served, Serving};
 use crate::arming::Arming;
 use crate::camera::{self, CameraDeps, CameraState, RunningCamera};
 use crate::config::Config;
+use crate::evidence::{self, RunningEvidence};
 use crate::infer::{Inference, RunningInference};
-use crate::outbox::{Outbox, SqliteOutbox};
+use crate::outbox::Outbox;
 use crate::share::{Share, onnxruntime_folders};
 use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::{Latest, Sink, SinkDeps};
 use crate::time_sync;
-use crate::wire::{NodeStatus, Stamp, Stats};
+use crate::wire::{NodeStatus, Stats};
 
 use duties::Duties;
 pub use error::StartError;
+pub use kept::Kept;
 use translate::{
-    detector_options, embedded_config, limits, model_stats, provider_shares, scenes_every, sink_configs,
-    sink_names, stamp, stats_of,
+    detector_options, evidence_deps, model_stats, provider_shares, scenes_every, sink_configs, stamp, stats_of,
 };
 
 /// The folder of the state in which `model import` puts models.
@@ -68,6 +70,7 @@ pub struct Node {
     config: Config,
     host: Host,
     cameras: Vec<RunningCamera>,
+    evidence: RunningEvidence,
     inference: RunningInference,
     outbox: Arc<dyn Outbox>,
     latest: Arc<Latest>,
@@ -84,82 +87,6 @@ pub struct Node {
     arming: Arc<Arming>,
     wakes: Arc<camera::Wakes>,
     duties: Duties,
-}
-
-/// What outlives a reload.
-pub struct Kept {
-    outbox: Arc<dyn Outbox>,
-    latest: Arc<Latest>,
-    embedded: Option<EmbeddedBroker>,
-    since: jiff::Timestamp,
-    config: Config,
-}
-
-impl Kept {
-    /// Of a node whose configuration is `config`, opened for the first time.
-    fn open(config: &Config, host: &Host, stamp: Stamp) -> Result<Self, StartError> {
-        let sinks = sink_names(config);
-        let embedded = embedded_for(config, host, None)?;
-        let limits = limits(config);
-        let outbox = SqliteOutbox::with_limits(&host.state, stamp, &sinks, &host.clock, limits)?;
-        Ok(Self {
-            outbox: Arc::new(outbox),
-            latest: Arc::new(Latest::default()),
-            embedded,
-            since: host.clock.wall(),
-            config: config.clone(),
-        })
-    }
-
-    /// Fits what was kept to another configuration: new numbers on what comes, brokers that are gone get nothing any
-    /// more, topics of cameras and rules that are gone are cleared.
-    fn adapt(&mut self, config: &Config, host: &Host, stamp: Stamp) -> Result<(), StartError> {
-        self.embedded = embedded_for(config, host, self.embedded.take())?;
-        self.outbox.restamp(stamp);
-        self.outbox.limit(limits(config));
-        let sinks = sink_names(config);
-        for gone in sink_names(&self.config).iter().filter(|id| !sinks.contains(id)) {
-            self.outbox.detach(gone);
-        }
-        for id in &sinks {
-            self.outbox.attach(id);
-        }
-        for id in self.config.cameras.keys() {
-            let now = config.cameras.get(id);
-            let stays = |rule: Option<&vedette_core::Name>| match (now, rule) {
-                (Some(camera), Some(rule)) => camera.rules.contains_key(rule),
-                (camera, None) => camera.is_some(),
-                (None, Some(_)) => false,
-            };
-            self.latest.forget(id, stays);
-        }
-        self.config = config.clone();
-        Ok(())
-    }
-
-    /// The end of the process.
-    fn close(self) {
-        if let Some(embedded) = self.embedded {
-            embedded.stop();
-        }
-        self.outbox.close();
-    }
-}
-
-/// The broker in this process, where the configuration wants it.
-fn embedded_for(
-    config: &Config,
-    host: &Host,
-    running: Option<EmbeddedBroker>,
-) -> Result<Option<EmbeddedBroker>, StartError> {
-    let wanted = embedded_config(config, host.embedded_port);
-    if let Some(running) = running {
-        if wanted.as_ref() == Some(running.wanted()) {
-            return Ok(Some(running));
-        }
-        running.stop();
-    }
-    Ok(wanted.map(EmbeddedBroker::start).transpose()?)
 }
 
 /// Opens the detector that the configuration names, and waits for all that takes minutes: after it, a service starts
@@ -245,11 +172,13 @@ impl Node {
         };
         let arming = Arc::new(Arming::open(&host.state, host.clock.wall()).map_err(state_failed(&host))?);
         let duties = Duties::new(&host).map_err(state_failed(&host))?;
+        let evidence = evidence::start(&config.evidence, &evidence_deps(&host, &outbox, &descriptions))?;
         let mut node = Self {
             since,
             config,
             host,
             cameras: Vec::new(),
+            evidence,
             inference,
             outbox,
             latest,
@@ -297,6 +226,7 @@ impl Node {
             descriptions,
             inference: self.inference.handle(),
             outbox: Arc::clone(&self.outbox),
+            evidence: self.evidence.handle(),
             latest: Arc::clone(&self.latest),
             arming: Arc::clone(&self.arming),
             wakes: Arc::clone(&self.wakes),
@@ -421,6 +351,8 @@ impl Node {
         for camera in std::mem::take(&mut self.cameras) {
             clean &= camera.join(&*clock, left(0.6));
         }
+        // Word of what is complete is still delivered.
+        clean &= self.evidence.stop(left(0.75));
         self.close_health(by);
         self.publish_status("stopping");
         // All at once: one that does not answer takes no time from the others.

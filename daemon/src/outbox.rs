@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vedette_core::{CameraId, Event, Evidence, Mono, Name, Severity};
@@ -150,6 +151,10 @@ pub trait Outbox: Send + Sync {
     /// How many events for `sink` were dropped since the store began: by its bound, for want of room, at
     /// [`Outbox::detach`], by hand. Survives restarts.
     fn dropped(&self, sink: &Name) -> u64;
+
+    /// When the oldest event was stored that some sink has not acknowledged; none where all have all. A sink that
+    /// acknowledged in the last seconds may still count as waiting.
+    fn waiting_since(&self) -> Option<Timestamp>;
 
     /// Changes with every append: what a sink's task waits on. The value is the last number given.
     fn subscribe(&self) -> watch::Receiver<u64>;

@@ -102,6 +102,7 @@ impl Stamp {
 
 /// What is produced once and delivered to every sink that takes it.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most are events, and each goes its way in a box of its own")]
 pub enum Notice {
     /// Something happened.
     Event(Event),

@@ -126,6 +126,7 @@ fn crossing(at: Moment) -> Incident {
         why: "it was a test".into(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 

@@ -140,6 +140,7 @@ impl Rig {
             why: "it was a test".to_owned(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         self.outbox.append(event, Some(Duration::from_millis(7))).unwrap()
     }

@@ -31,7 +31,9 @@ fn table(schema: &Value) -> String {
         ("broker.NAME.onvif", of("/$defs/Onvif")),
         ("broker.NAME.custom", of("/$defs/Custom")),
         ("webhook.NAME", of("/$defs/Webhook")),
+        ("evidence", of("/$defs/Evidence")),
         ("camera.NAME", of("/$defs/Camera")),
+        ("camera.NAME.evidence", of("/$defs/CameraEvidence")),
     ];
     let rules = of("/$defs/Rule/oneOf");
     let kinds = rules.as_array().expect("kinds").iter().map(|kind| {

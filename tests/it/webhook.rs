@@ -129,6 +129,7 @@ impl Rig {
             why: "it was a test".to_owned(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         self.outbox.append(event, None).unwrap()
     }

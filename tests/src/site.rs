@@ -3,7 +3,7 @@
 //! Owns: the node, its state directory, the once-a-second tick that `vedette run` gives it, and waiting. Does not
 //! know: what cameras and brokers do; tests hold those themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ pub struct Site {
     node: Option<Node>,
     clock: Arc<dyn Clock>,
     ticked: Mono,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Site {
@@ -122,12 +122,17 @@ impl Site {
         let host =
             Host { share, state: state.path().to_owned(), clock: Arc::clone(&clock), embedded_port: 0 };
         let node = Node::build(plan.config(), host).unwrap_or_else(|e| panic!("{e}"));
-        Self { node: Some(node), ticked: clock.now(), clock, _state: state }
+        Self { node: Some(node), ticked: clock.now(), clock, state }
     }
 
     /// The clock that the node has.
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    /// Where it keeps its state.
+    pub fn state_folder(&self) -> &Path {
+        self.state.path()
     }
 
     fn node(&self) -> &Node {

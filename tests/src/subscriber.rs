@@ -11,6 +11,9 @@ use vedette_core::{Clock, Shutdown, SystemClock};
 
 use crate::schemas;
 
+/// How long a message may take, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One message as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -115,13 +118,22 @@ impl Subscriber {
     }
 
     fn wait(&self, what: &str, done: impl Fn(&Shared) -> bool) -> MutexGuard<'_, Shared> {
+        self.wait_so_long(PATIENCE, what, done)
+    }
+
+    fn wait_so_long(
+        &self,
+        within: Duration,
+        what: &str,
+        done: impl Fn(&Shared) -> bool,
+    ) -> MutexGuard<'_, Shared> {
         let clock = SystemClock::new();
         let mut state = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         while !done(&state) {
             let last: Vec<_> = state.messages.iter().rev().take(3).collect();
             assert!(
-                clock.now().0 < Duration::from_secs(30),
-                "waited 30 s for {what}; {} messages came, the last ones: {last:?}",
+                clock.now().0 < within,
+                "waited {within:?} for {what}; {} messages came, the last ones: {last:?}",
                 state.messages.len()
             );
             let (next, _) = self
@@ -136,7 +148,17 @@ impl Subscriber {
 
     /// Waits until `done` says yes to the messages so far, and gives them, each checked against its schema.
     pub fn wait_for(&self, what: &str, done: impl Fn(&[Message]) -> bool) -> Vec<Message> {
-        let messages = self.wait(what, |s| done(&s.messages)).messages.clone();
+        self.wait_within(PATIENCE, what, done)
+    }
+
+    /// As [`Subscriber::wait_for`], for what takes its time.
+    pub fn wait_within(
+        &self,
+        within: Duration,
+        what: &str,
+        done: impl Fn(&[Message]) -> bool,
+    ) -> Vec<Message> {
+        let messages = self.wait_so_long(within, what, |s| done(&s.messages)).messages.clone();
         messages.iter().for_each(check);
         messages
     }

@@ -20,6 +20,7 @@ use vedette_ingest::{Packet, TimeLine};
 use super::{CameraDeps, StartError, scene_config};
 use crate::config;
 use crate::counters::CameraCounters;
+use crate::evidence::Recorder;
 use crate::infer::{Job, Lane, Purpose, Reply, Submitted};
 use crate::random::system_seed;
 use crate::wire::{SceneObject, SceneUpdate, StateUpdate};
@@ -28,6 +29,7 @@ pub(super) struct Analyst {
     config: Arc<config::Camera>,
     deps: CameraDeps,
     counters: Arc<CameraCounters>,
+    recorder: Arc<Recorder>,
     scene: Scene,
     line: TimeLine,
     /// The moment of the newest packet: what ticks and endings without frames count from.
@@ -52,6 +54,7 @@ impl Analyst {
         config: &Arc<config::Camera>,
         deps: &CameraDeps,
         counters: Arc<CameraCounters>,
+        recorder: Arc<Recorder>,
     ) -> Result<Self, StartError> {
         let scene = Scene::build(scene_config(config, &deps.time_zone), IncidentIds::seeded(system_seed()?))?;
         let (reply_to, replies) = unbounded();
@@ -59,6 +62,7 @@ impl Analyst {
             config: Arc::clone(config),
             deps: deps.clone(),
             counters,
+            recorder,
             scene,
             line: TimeLine::default(),
             last: None,
@@ -167,6 +171,7 @@ impl Analyst {
                 );
                 self.note_step(&frame, took);
                 self.tell_scene(frame.moment());
+                self.recorder.frame(&frame);
                 self.ask(&outcome, &frame);
                 self.deliver(outcome);
                 Some(frame.moment().pts)
@@ -255,11 +260,15 @@ impl Analyst {
     }
 
     fn deliver(&mut self, outcome: Outcome) {
-        for event in outcome.events {
+        for mut event in outcome.events {
             let latency = self.age_of(event.captured);
             let id = event.id;
+            let order = self.recorder.promise(&mut event);
             match self.deps.outbox.append(event, latency) {
-                Ok(_) => self.counters.events.one(),
+                Ok(_) => {
+                    self.counters.events.one();
+                    order.into_iter().for_each(|order| self.recorder.begin(order));
+                }
                 Err(error) => {
                     self.counters.events_lost.one();
                     log::error!(camera = self.config.id.as_str(), event_id:% = id; "event lost: {error}");

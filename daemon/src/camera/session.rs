@@ -55,6 +55,7 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
         Err(fault) => return Ending::Fault(fault),
     };
     camera.analyst.reconnected();
+    camera.recorder.cut();
     camera.adaptive.interrupt(camera.analyst.now().pts);
     let mut link = Link {
         decoder: None,
@@ -69,6 +70,7 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
     // The decoder first: it stops at once, and nothing is pushed into it any more.
     stop_decoder(camera, &mut link);
     count_dropped(camera, &receiver, &mut received_dropped);
+    camera.recorder.cut();
     // What is open ends before the stream is closed, which may take seconds.
     if end.is_ok() {
         camera.end_incidents();
@@ -138,6 +140,7 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) {
     camera.counters.received_bytes.add(packet.data.len() as u64);
     link.watchdog.packet(now, packet.keyframe);
     let moment = camera.analyst.place(packet, camera.deps.wall_ok.load(Relaxed));
+    camera.recorder.packet(packet, moment);
     camera.adaptive.receive(packet, moment);
     if link.decoder.is_none() && !packet.keyframe {
         camera.counters.dropped_waiting.one();

@@ -51,6 +51,7 @@ impl Verb for Config {
             why: "a test, asked for by command".to_owned(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         let seq = site.outbox.append(event, None).map_err(|e| e.to_string())?;
         Ok(json!({"id": id, "seq": seq, "epoch": site.outbox.epoch()}))

@@ -34,6 +34,9 @@ impl Outbox for Kept {
     fn depth(&self, _: &Name) -> usize {
         0
     }
+    fn waiting_since(&self) -> Option<jiff::Timestamp> {
+        None
+    }
     fn dropped(&self, _: &Name) -> u64 {
         0
     }
@@ -60,6 +63,7 @@ fn site(folder: &std::path::Path) -> (Site, Arc<Kept>) {
         arming: Arc::new(Arming::open(folder, jiff::Timestamp::UNIX_EPOCH).unwrap()),
         wakes: Arc::default(),
         outbox: kept.clone(),
+        evidence: Evidence::idle(),
         clock: Arc::new(SimulatedClock::new(jiff::Timestamp::UNIX_EPOCH)),
         ids: IncidentIds::seeded([3; 32]),
         status: Box::new(|| json!({"state": "online"})),
@@ -87,8 +91,9 @@ fn rules_are_armed_and_disarmed_and_mistakes_are_named() {
         Case("arm", r#"{"camera":"yard","rule":"night"}"#, "no camera `yard`; there are: gate"),
         Case("arm", r#"{"camera":"gate"}"#, "missing field `rule`"),
         Case("arm", r#"{"camera":"gate","rule":"night","run":"reboot"}"#, "unknown field `run`"),
+        Case("snapshot", r#"{"camera":"gate"}"#, "camera gate has not started"),
         Case("arm", "[1]", "no JSON object"),
-        Case("reboot", "{}", "no kind `reboot`; there are: arm, disarm, status, test_alarm, wake"),
+        Case("reboot", "{}", "no kind `reboot`; there are: arm, disarm, snapshot, status, test_alarm, wake"),
     ];
     for Case(verb, payload, error) in cases {
         let answer = ask(&mut site, verb, payload);
@@ -127,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn arguments_of_any_shape_are_answered(verb in prop::sample::select(vec!["arm", "disarm", "status", "test_alarm"]),
+    fn arguments_of_any_shape_are_answered(verb in prop::sample::select(vec!["arm", "disarm", "snapshot", "status", "test_alarm"]),
         text in r#"\{("(camera|rule|armed|correlation)":("[a-z]{0,5}"|null|[0-9]{1,3}|true|\[\]),?){0,4}\}"#) {
         let folder = tempfile::tempdir().unwrap();
         let (mut site, _) = site(folder.path());

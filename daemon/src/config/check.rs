@@ -5,6 +5,7 @@
 
 mod broker;
 pub(super) mod camera;
+mod evidence;
 mod url;
 mod webhook;
 
@@ -18,7 +19,7 @@ use super::diagnostic::Diagnostic;
 use super::layer::{KeyPath, Origin, Part, Sources};
 use super::raw::{Raw, RawInference, RawNode, RawOutbox, RawTensorRt};
 use super::words::{hint, nearest};
-use super::{Broker, Camera, Inference, Node, Options, Outbox, TensorRt, Webhook};
+use super::{Broker, Camera, Evidence, Inference, Node, Options, Outbox, TensorRt, Webhook};
 
 /// What the checks make of the merged configuration. Incomplete where `Check` holds errors.
 pub(super) struct Checked {
@@ -27,6 +28,7 @@ pub(super) struct Checked {
     pub(super) outbox: Outbox,
     pub(super) brokers: BTreeMap<Name, Broker>,
     pub(super) webhooks: BTreeMap<Name, Webhook>,
+    pub(super) evidence: Evidence,
     pub(super) cameras: BTreeMap<Name, Arc<Camera>>,
 }
 
@@ -97,7 +99,7 @@ impl<'a> Check<'a> {
 
 /// Checks everything.
 pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked {
-    let Raw { node, inference, outbox, broker, webhook, camera, secrets_file: _ } = raw;
+    let Raw { node, inference, outbox, broker, webhook, evidence, camera, secrets_file: _ } = raw;
     let node = self::node(check, node, options);
     let inference = self::inference(check, inference, options);
     let outbox = self::outbox(check, &outbox);
@@ -117,13 +119,14 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
             webhooks.insert(webhook.id.clone(), webhook);
         }
     }
+    let (evidence, every) = evidence::build(check, &evidence);
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
-        if let Some(camera) = camera::build(check, &id, raw) {
+        if let Some(camera) = camera::build(check, &id, raw, &every) {
             cameras.insert(camera.id.clone(), Arc::new(camera));
         }
     }
-    Checked { node, inference, outbox, brokers, webhooks, cameras }
+    Checked { node, inference, outbox, brokers, webhooks, evidence, cameras }
 }
 
 fn node(check: &mut Check<'_>, raw: RawNode, options: &Options) -> Node {

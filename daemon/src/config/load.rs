@@ -192,7 +192,7 @@ impl<'a> Loader<'a> {
             }
         };
         let mut check = Check::new(&self.sources, &reported);
-        let check::Checked { node, inference, outbox, brokers, webhooks, cameras } =
+        let check::Checked { node, inference, outbox, brokers, webhooks, evidence, cameras } =
             check::run(&mut check, raw, self.options);
         let found = check.diagnostics;
         self.diagnostics.extend(found);
@@ -208,6 +208,7 @@ impl<'a> Loader<'a> {
             outbox,
             brokers,
             webhooks,
+            evidence,
             cameras,
             hash,
             warnings: diagnostics,

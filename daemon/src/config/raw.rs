@@ -4,6 +4,7 @@
 //! fit together (`check` does). Every field has a default, since each file may hold any part of the whole; what is
 //! needed is demanded after merging.
 
+pub(super) mod evidence;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ use vedette_ingest::{LoopFilter, Transport};
 
 pub use sinks::MqttVersion;
 pub(super) use sinks::{RawBroker, RawFilter, RawWebhook};
+
+use evidence::{RawCameraEvidence, RawEvidence};
 
 /// A configuration file of Vedette.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -33,6 +36,8 @@ pub(super) struct Raw {
     pub(super) broker: BTreeMap<String, RawBroker>,
     /// Where events are posted to, by name: `[webhook.office]`.
     pub(super) webhook: BTreeMap<String, RawWebhook>,
+    /// Pictures and clips of incidents.
+    pub(super) evidence: RawEvidence,
     /// Cameras, by name: `[camera.gate]`. The name becomes a topic level.
     pub(super) camera: BTreeMap<String, RawCamera>,
     /// A file of user names and passwords (TOML, mode 0600), relative to the configuration directory. Read where
@@ -164,6 +169,9 @@ impl Provider {
 pub(super) struct RawCamera {
     /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed. Needed.
     pub(super) url: Option<String>,
+    /// The camera's stream of high resolution: pictures and clips are of this one, with the same login. Received only
+    /// where evidence is on, and decoded only for a picture. Default: evidence is of `url`.
+    pub(super) main_url: Option<String>,
     /// User name. Its place is `vedette.secrets`.
     pub(super) user: Option<String>,
     /// Password. Its place is `vedette.secrets`.
@@ -190,6 +198,9 @@ pub(super) struct RawCamera {
     pub(super) loop_filter: LoopFilter,
     /// Privacy: polygons that are black before anything else sees the picture; `[x, y]`, 0..1, y down.
     pub(super) mask: BTreeMap<String, Vec<Point>>,
+    /// The same on the picture of `main_url`, needed with `mask` and `main_url`. Write the same polygons where both
+    /// streams show the same; evidence is withheld where those are of another shape.
+    pub(super) main_mask: BTreeMap<String, Vec<Point>>,
     /// Polygons that rules name: three or more `[x, y]`, 0..1 of the picture, y down.
     pub(super) zone: BTreeMap<String, Vec<Point>>,
     /// Lines that rules name: two or more `[x, y]`. Direction `in` is from the left to the right of someone who
@@ -197,12 +208,15 @@ pub(super) struct RawCamera {
     pub(super) line: BTreeMap<String, Vec<Point>>,
     /// Behaviours to report, by name: `[camera.gate.rule.night]`.
     pub(super) rule: BTreeMap<String, RuleTable>,
+    /// What of `[evidence]` is otherwise here: `[camera.NAME.evidence]`.
+    pub(super) evidence: RawCameraEvidence,
 }
 
 impl Default for RawCamera {
     fn default() -> Self {
         Self {
             url: None,
+            main_url: None,
             user: None,
             password: None,
             transport: Transport::Tcp,
@@ -214,9 +228,11 @@ impl Default for RawCamera {
             decoder: "auto".to_owned(),
             loop_filter: LoopFilter::Skip,
             mask: BTreeMap::new(),
+            main_mask: BTreeMap::new(),
             zone: BTreeMap::new(),
             line: BTreeMap::new(),
             rule: BTreeMap::new(),
+            evidence: RawCameraEvidence::default(),
         }
     }
 }

@@ -56,6 +56,7 @@ impl Node {
             arming: Arc::clone(&self.arming),
             wakes: Arc::clone(&self.wakes),
             outbox: Arc::clone(&self.outbox),
+            evidence: self.evidence.handle(),
             clock: Arc::clone(&self.host.clock),
             ids: IncidentIds::seeded(system_seed()?),
             status: Box::new(move || status(&latest, &at)),

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_core::{Class, Name};
+use vedette_ingest::Descriptions;
 use vedette_models::{DetectorOptions, Provider, Served, TensorRtOptions};
 
 use crate::config::{self, Config};
 use crate::counters::CameraCounters;
+use crate::evidence::EvidenceDeps;
 use crate::infer::{LaneStats, SessionStats};
 use crate::node::Host;
-use crate::outbox::Limits;
+use crate::outbox::{Limits, Outbox};
 use crate::signing::Signer;
 use crate::sinks::embedded::EmbeddedConfig;
 use crate::sinks::mqtt::Expiry;
@@ -49,6 +51,20 @@ pub(super) fn detector_options(config: &Config, host: &Host, labels: &[Class]) -
         // Without a rule everything is shown to whoever looks.
         classes: (!classes.is_empty()).then_some(classes),
         ..DetectorOptions::default()
+    }
+}
+
+/// What evidence needs of the node.
+pub(super) fn evidence_deps(
+    host: &Host,
+    outbox: &Arc<dyn Outbox>,
+    descriptions: &Arc<Descriptions>,
+) -> EvidenceDeps {
+    EvidenceDeps {
+        state: host.state.clone(),
+        clock: Arc::clone(&host.clock),
+        outbox: Arc::clone(outbox),
+        descriptions: Arc::clone(descriptions),
     }
 }
 
@@ -226,6 +242,8 @@ pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
         reconnects: counters.reconnects.get(),
         events: counters.events.get(),
         events_lost: counters.events_lost.get(),
+        evidence: counters.evidence.get(),
+        evidence_lost: counters.evidence_lost.get(),
         infer_ms: infer * 1e3,
         delay_ms: delay * 1e3,
     }

@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 use vedette_core::{Clock, Event, Evidence, Name, Severity};
@@ -237,6 +238,18 @@ impl Outbox for SqliteOutbox {
 
     fn dropped(&self, sink: &Name) -> u64 {
         self.state().sinks.get(sink).map_or(0, |s| s.dropped)
+    }
+
+    fn waiting_since(&self) -> Option<Timestamp> {
+        let state = self.state();
+        let (sink, epoch) = (state.sinks.keys().next().cloned(), state.epoch);
+        let since = state.reader.as_ref().map_or(Ok(None), rows::waiting_since);
+        drop(state);
+        since.unwrap_or_else(|error| {
+            // As where a sink finds the damage.
+            self.unreadable(&sink?, epoch, &error);
+            None
+        })
     }
 
     fn subscribe(&self) -> watch::Receiver<u64> {

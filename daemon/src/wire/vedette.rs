@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use vedette_core::{
-    ClockSource, Direction, EndedBy, Event, Evidence, EvidenceKind, Name, ObjectSummary, Phase, Severity,
-    SpeedUnit, TrackId,
+    ClockSource, Direction, EndedBy, Event, Evidence, EvidenceKind, EvidenceNames, Name, ObjectSummary,
+    Phase, Severity, SpeedUnit, TrackId,
 };
 
 use super::{Dialect, Message, ModelStamp, Place, Settings, Stamp, Update};
@@ -107,7 +107,7 @@ pub fn event(stamp: &Stamp, seq: u64, latency_ms: Option<u64>, event: &Event) ->
         unit: event.unit,
         why: &event.why,
         ended_by: event.ended_by,
-        evidence: EvidenceNames { snapshot: None, clip: None },
+        evidence: NamesMessage::of(&event.evidence),
         suppressed: event.suppressed,
         model: &stamp.model,
         config: &stamp.config,
@@ -141,7 +141,7 @@ struct EventMessage<'a> {
     unit: Option<&'a str>,
     why: &'a str,
     ended_by: Option<EndedBy>,
-    evidence: EvidenceNames<'a>,
+    evidence: NamesMessage<'a>,
     suppressed: u32,
     model: &'a ModelStamp,
     #[serde(serialize_with = "short_hash")]
@@ -173,9 +173,21 @@ impl<'a> ObjectMessage<'a> {
 }
 
 #[derive(Serialize)]
-struct EvidenceNames<'a> {
+struct NamesMessage<'a> {
     snapshot: Option<&'a str>,
     clip: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'a str>,
+}
+
+impl<'a> NamesMessage<'a> {
+    fn of(names: &'a EvidenceNames) -> Self {
+        Self {
+            snapshot: names.snapshot.as_deref(),
+            clip: names.clip.as_deref(),
+            missing: names.missing.as_deref(),
+        }
+    }
 }
 
 /// The bytes of word of evidence, as on the topic `<camera>/evidence`.
@@ -297,6 +309,7 @@ mod tests {
             why: "person inside yard for 0.4 s".to_owned(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         (stamp, event)
     }

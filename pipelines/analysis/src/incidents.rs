@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use vedette_core::{
-    CameraId, Direction, EndedBy, Event, IncidentIds, Moment, Name, ObjectSummary, Phase, Pts, Severity,
-    Track, TrackId,
+    CameraId, Direction, EndedBy, Event, EvidenceNames, IncidentIds, Moment, Name, ObjectSummary, Phase, Pts,
+    Severity, Track, TrackId,
 };
 
 use crate::rules::Common;
@@ -296,6 +296,7 @@ impl Incidents {
             why: finding.why.clone(),
             ended_by: None,
             suppressed: std::mem::take(&mut self.suppressed),
+            evidence: EvidenceNames::default(),
         }
     }
 

@@ -125,6 +125,17 @@ impl ObjectSummary {
     }
 }
 
+/// The files that show an incident, by name, once they are complete: each is announced apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EvidenceNames {
+    /// A picture.
+    pub snapshot: Option<String>,
+    /// A clip.
+    pub clip: Option<String>,
+    /// Why something is missing that is switched on.
+    pub missing: Option<String>,
+}
+
 /// One message of one incident. One incident has one `id` and goes begin → (update) → end, or once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -162,4 +173,6 @@ pub struct Event {
     pub ended_by: Option<EndedBy>,
     /// How many further incidents cooldown and rate cap have held back since the last event of this rule.
     pub suppressed: u32,
+    /// What will show it; the same in all messages of an incident.
+    pub evidence: EvidenceNames,
 }

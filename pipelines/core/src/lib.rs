@@ -23,7 +23,7 @@ pub mod want;
 
 pub use clock::{Clock, Mono, SimulatedClock, SystemClock};
 pub use detection::{Class, Detection};
-pub use event::{Direction, EndedBy, Event, ObjectSummary, Phase, Severity, SpeedUnit};
+pub use event::{Direction, EndedBy, Event, EvidenceNames, ObjectSummary, Phase, Severity, SpeedUnit};
 pub use evidence::{Evidence, EvidenceKind};
 pub use frame::{Frame, FrameBytes, Matrix, PixelFormat, Plane, Range};
 pub use geometry::{BBox, Point, Polygon, Polyline};

@@ -24,6 +24,12 @@ pub enum DescriptionKind {
     File,
     /// From `source` (a file) to `packets` of one codec.
     Packets,
+    /// From `in` (access units) to `out` (a file).
+    Clip,
+    /// From `in` (pictures) to `out` (a file).
+    Encode,
+    /// From `in` (one picture) to `out` (a JPEG).
+    Snapshot,
 }
 
 impl DescriptionKind {
@@ -31,7 +37,7 @@ impl DescriptionKind {
         match self {
             Self::Source => &["source"],
             Self::Receive => &["packets"],
-            Self::Decode => &["in", "out"],
+            Self::Decode | Self::Clip | Self::Encode | Self::Snapshot => &["in", "out"],
             Self::File => &["source", "decode", "out"],
             Self::Packets => &["source", "packets"],
         }
@@ -52,7 +58,7 @@ pub struct Description {
     pub about: String,
     /// What it is for.
     pub kind: DescriptionKind,
-    /// The codec it is for; `receive` and `decode` need one.
+    /// The codec it is for; `receive`, `decode` and `clip` need one.
     pub codec: Option<Codec>,
     /// Of `receive`: the description of kind `source` whose pads it is linked to. Absent: the launch text is whole.
     pub source: Option<String>,
@@ -79,9 +85,10 @@ impl Description {
         if let Some(unknown) = this.placeholders.iter().find(|p| !PLACEHOLDERS.contains(&p.as_str())) {
             return Err(format!("no placeholder `{unknown}`; there are: {}", PLACEHOLDERS.join(", ")));
         }
-        let needs_codec = !matches!(this.kind, DescriptionKind::Source | DescriptionKind::File);
-        if needs_codec != this.codec.is_some() {
-            let kinds = "`codec` belongs to the kinds `receive`, `decode` and `packets`, and they need it";
+        use DescriptionKind::{Encode, File, Snapshot, Source};
+        if matches!(this.kind, Source | File | Encode | Snapshot) == this.codec.is_some() {
+            let kinds =
+                "`codec` belongs to the kinds `receive`, `decode`, `packets` and `clip`, and they need it";
             return Err(kinds.to_owned());
         }
         if this.source.is_some() && this.kind != DescriptionKind::Receive {
@@ -275,6 +282,11 @@ impl Descriptions {
         Err(Fault::new(FaultClass::MissingElement, what, remedy))
     }
 
+    /// The description of kind `clip` for a codec.
+    pub(crate) fn clip(&self, codec: Codec) -> Option<&Description> {
+        self.all_of_kind(DescriptionKind::Clip).find(|d| d.codec == Some(codec))
+    }
+
     /// All of a kind, in order of their names.
     pub(crate) fn all_of_kind(&self, kind: DescriptionKind) -> impl Iterator<Item = &Description> {
         self.iter().filter(move |d| d.kind == kind)
@@ -317,12 +329,15 @@ impl Descriptions {
 fn package_of(element: &str) -> Option<&'static str> {
     Some(match element {
         "appsrc" | "appsink" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
-        "filesrc" => "libgstreamer1.0-0",
-        "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" => "gstreamer1.0-plugins-good",
+        "filesrc" | "filesink" => "libgstreamer1.0-0",
+        "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" | "jpegenc" | "mp4mux" => {
+            "gstreamer1.0-plugins-good"
+        }
         _ if element.starts_with("v4l2sl") => "gstreamer1.0-plugins-bad",
         _ if element.starts_with("rtp") || element.starts_with("v4l2") => "gstreamer1.0-plugins-good",
         "mppvideodec" => "gstreamer1.0-rockchip",
-        "h264parse" | "h265parse" | "jpegparse" | "openh264dec" => "gstreamer1.0-plugins-bad",
+        "h264parse" | "h265parse" | "h264timestamper" | "h265timestamper" | "jpegparse" | "openh264dec"
+        | "openh264enc" => "gstreamer1.0-plugins-bad",
         // The old VA-API elements have a package of their own; `va` is the new ones' beginning, and theirs too.
         _ if element.starts_with("vaapi") => "gstreamer1.0-vaapi",
         _ if element.starts_with("va") || element.starts_with("nv") => "gstreamer1.0-plugins-bad",

@@ -2,13 +2,14 @@
 //!
 //! Owns: receiving ([`Receiver`]), decoding ([`open_decoder`], [`FileReader`], [`PacketReader`]), the one time line of a camera
 //! ([`TimeLine`]), what a fault of a camera means ([`Fault`], [`Backoff`], [`Watchdog`]), the encoded past
-//! ([`Ring`]) and the description files. Does not know: detection, rules, configuration files, MQTT; no type of
+//! ([`Ring`]), clips and snapshots of it ([`ClipWriter`], [`jpeg`]) and the description files. Does not know: detection, rules, configuration files, MQTT; no type of
 //! GStreamer leaves this crate.
 #![deny(unsafe_code)]
 
 mod assemble;
 pub mod backoff;
 mod bus;
+pub mod clip;
 pub mod decode;
 pub mod description;
 pub mod fault;
@@ -23,6 +24,7 @@ mod picture;
 pub mod probe;
 pub mod receive;
 pub mod ring;
+pub mod snapshot;
 pub mod source;
 #[cfg(test)]
 mod testing;
@@ -31,6 +33,7 @@ mod unpack;
 pub mod watchdog;
 
 pub use backoff::Backoff;
+pub use clip::{ClipEncoder, ClipError, ClipWriter};
 pub use decode::{Decoder, DecoderChoice, DecoderConfig, LoopFilter, Skip, open_decoder};
 pub use description::{Description, DescriptionError, Descriptions, MissingElement};
 pub use fault::{Fault, FaultClass};
@@ -42,6 +45,7 @@ pub use packets::PacketReader;
 pub use probe::{Probe, probe};
 pub use receive::{Receiver, leaked_pipelines};
 pub use ring::Ring;
+pub use snapshot::jpeg;
 pub use source::{SourceConfig, Transport};
 pub use timeline::{Placed, TimeLine};
 pub use watchdog::Watchdog;

@@ -80,6 +80,20 @@ pub struct StreamInfo {
     pub caps: String,
 }
 
+impl StreamInfo {
+    /// Width over height of the picture as it is meant to be seen; none where the stream does not say its size.
+    pub fn aspect(&self) -> Option<f32> {
+        let ratio = self.caps.split_once("pixel-aspect-ratio=(fraction)").map(|(_, rest)| {
+            let end = rest.find([',', ';']).unwrap_or(rest.len());
+            rest[..end]
+                .split_once('/')
+                .and_then(|(n, d)| Some(n.parse::<f32>().ok()? / d.parse::<f32>().ok()?))
+        });
+        let pixel = ratio.flatten().filter(|r| r.is_finite() && *r > 0.0).unwrap_or(1.0);
+        (self.width > 0 && self.height > 0).then(|| self.width as f32 * pixel / self.height as f32)
+    }
+}
+
 /// One encoded access unit: everything of one picture. Cheap to clone.
 #[derive(Clone)]
 pub struct Packet {
@@ -114,4 +128,28 @@ pub enum Item {
     Packet(Packet),
     /// The end of this stream and why; nothing comes after it.
     Fault(Fault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_as_wide_as_its_pixels_make_it() {
+        struct Case((u32, u32), &'static str, Option<f32>);
+        let cases = [
+            Case((640, 360), "video/x-h264", Some(16.0 / 9.0)),
+            Case((704, 576), "video/x-h264, pixel-aspect-ratio=(fraction)16/11, x=1", Some(16.0 / 9.0)),
+            Case((640, 360), "video/x-h264, pixel-aspect-ratio=(fraction)0/0", Some(16.0 / 9.0)),
+            Case((0, 0), "video/x-h264", None),
+        ];
+        for Case((width, height), caps, expected) in cases {
+            let (codec, caps) = (Codec::H264, caps.to_owned());
+            let found = StreamInfo { codec, profile: None, width, height, fps: None, caps }.aspect();
+            assert!(
+                found.zip(expected).map_or(found == expected, |(a, b)| (a - b).abs() < 0.01),
+                "{found:?}"
+            );
+        }
+    }
 }

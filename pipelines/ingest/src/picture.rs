@@ -1,10 +1,13 @@
-//! A decoded GStreamer sample as a [`Frame`]: size, strides and colours are read anew from every sample, since
-//! a stream may change them at any picture.
+//! A decoded GStreamer sample as a [`Frame`], and the way back: size, strides and colours are read anew from every
+//! sample, since a stream may change them at any picture.
 
 use std::sync::Arc;
 
 use gstreamer as gst;
-use gstreamer_video::{VideoColorMatrix, VideoColorRange, VideoFormat, VideoFrame, VideoInfo};
+use gstreamer_video::{
+    VideoColorMatrix, VideoColorPrimaries, VideoColorRange, VideoColorimetry, VideoFormat, VideoFrame,
+    VideoInfo, VideoTransferFunction,
+};
 use gstreamer_video::{VideoFrameExt, video_frame::Readable};
 use vedette_core::frame::PlaneLayout;
 use vedette_core::{Frame, FrameBytes, Matrix, Moment, PixelFormat, Range};
@@ -67,4 +70,47 @@ fn color_of(info: &VideoInfo, frame: &Frame) -> (Range, Matrix) {
         _ => frame.matrix(),
     };
     (range, matrix)
+}
+
+/// How GStreamer lays out and reads the bytes of [`packed`].
+pub(crate) fn info_of(frame: &Frame) -> Result<VideoInfo, Fault> {
+    let format = match frame.format() {
+        PixelFormat::I420 => VideoFormat::I420,
+        PixelFormat::Nv12 => VideoFormat::Nv12,
+        PixelFormat::Gray8 => VideoFormat::Gray8,
+    };
+    let range = match frame.range() {
+        Range::Full => VideoColorRange::Range0_255,
+        Range::Limited => VideoColorRange::Range16_235,
+    };
+    let matrix = match frame.matrix() {
+        Matrix::Bt709 => VideoColorMatrix::Bt709,
+        Matrix::Bt601 => VideoColorMatrix::Bt601,
+    };
+    let color =
+        VideoColorimetry::new(range, matrix, VideoTransferFunction::Bt709, VideoColorPrimaries::Bt709);
+    // Cameras' ratios are of small numbers: 16/11, 40/33.
+    let aspect = gst::Fraction::approximate_f32(frame.pixel_aspect()).unwrap_or(gst::Fraction::new(1, 1));
+    VideoInfo::builder(format, frame.width(), frame.height())
+        .colorimetry(&color)
+        .par(aspect)
+        // Pictures carry their own times.
+        .fps(gst::Fraction::new(0, 1))
+        .build()
+        .map_err(|error| {
+            Fault::new(FaultClass::Undecodable, format!("{frame:?}: {error}"), "report this stream")
+        })
+}
+
+/// The frame's bytes in one piece, laid out as `info` says.
+pub(crate) fn packed(frame: &Frame, info: &VideoInfo) -> Vec<u8> {
+    let mut bytes = vec![0; info.size()];
+    for (index, (&offset, &stride)) in info.offset().iter().zip(info.stride()).enumerate() {
+        let (Some(plane), Ok(stride)) = (frame.plane(index), usize::try_from(stride)) else { continue };
+        for (y, row) in bytes[offset..].chunks_mut(stride.max(1)).take(plane.height).enumerate() {
+            let length = plane.width.min(row.len());
+            row[..length].copy_from_slice(&plane.row(y)[..length]);
+        }
+    }
+    bytes
 }

@@ -137,6 +137,7 @@ fn append(
         why: "it was counted".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     };
     let line = match outbox.append(event, Some(Duration::from_millis(7))) {
         Ok(seq) => format!("produced {camera} {count} {seq}\n"),

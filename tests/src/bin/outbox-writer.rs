@@ -85,6 +85,7 @@ fn append(outbox: &SqliteOutbox, clock: &dyn Clock, camera: &str, first: u64) ->
             why: "it was counted".to_owned(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         match outbox.append(event, Some(Duration::from_millis(7))) {
             Ok(seq) => tell(format_args!("produced {camera} {count} {seq}"))?,

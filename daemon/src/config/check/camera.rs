@@ -11,9 +11,8 @@ use vedette_ingest::DecoderChoice;
 use super::super::layer::{Origin, Part};
 use super::super::raw::{RawCamera, RuleTable};
 use super::super::words::hint;
-use super::super::{Camera, Config};
-use super::Check;
-use super::url;
+use super::super::{Camera, CameraEvidence, Config};
+use super::{Check, evidence, url};
 
 const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
 const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
@@ -23,8 +22,14 @@ const QUIET_AFTER: std::ops::RangeInclusive<f64> = 1.0..=3600.0;
 const CATCH_UP_MAX: std::ops::RangeInclusive<f64> = 1.0..=10.0;
 
 /// Checks a camera; `None` where none could be made of it.
-pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<Camera> {
-    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule, .. } = raw;
+pub(super) fn build(
+    check: &mut Check<'_>,
+    id: &str,
+    raw: RawCamera,
+    every: &CameraEvidence,
+) -> Option<Camera> {
+    let RawCamera { url, main_url, user, password, transport, fps, pipeline, .. } = raw;
+    let RawCamera { mask, main_mask, zone, line, rule, evidence, .. } = raw;
     let RawCamera { mode, quiet_after, catch_up_max, decoder, loop_filter, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
@@ -41,6 +46,8 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
     }
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
+    let main_masks = shapes(check, id, "main_mask", main_mask, Polygon::new);
+    let main_url = main_stream(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
     let rules = rule
@@ -51,6 +58,7 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
             name.zip(built)
         })
         .collect();
+    let evidence = evidence::camera(check, id, &evidence, every);
     let Some(url) = url else {
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
         return None;
@@ -63,6 +71,7 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
     Some(Camera {
         id: name?,
         url: clean.url,
+        main_url,
         user: user.or(clean.user),
         password: password.map(Secret::new).or(clean.password),
         transport,
@@ -74,10 +83,44 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
         decoder: DecoderChoice::of(&decoder),
         loop_filter,
         masks,
+        main_masks,
         zones,
         lines,
         rules,
+        evidence,
     })
+}
+
+/// The stream of evidence: masked where the analysed one is.
+fn main_stream(
+    check: &mut Check<'_>,
+    id: &str,
+    main_url: Option<String>,
+    masked: bool,
+    main_masked: bool,
+) -> Option<String> {
+    let keys = ["camera", id, "main_url"];
+    let Some(main_url) = main_url else {
+        if main_masked {
+            let message = format!("`camera.{id}.main_mask` masks nothing: the camera has no `main_url`");
+            check.key_error(&["camera", id, "main_mask"], message);
+        }
+        return None;
+    };
+    if masked && !main_masked && !check.was_reported(&["camera", id, "main_mask"]) {
+        let message = format!(
+            "`camera.{id}` has masks, but none for its main stream: draw them below `[camera.{id}.main_mask]` (the same \
+             polygons where both streams show the same)"
+        );
+        check.key_error(&keys, message);
+    }
+    let clean = url::parse(&main_url, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
+    if clean.user.is_some() || clean.password.is_some() {
+        let message = "holds a login, which is not used: the main stream has the login of `url`, whose place is \
+                       `vedette.secrets`";
+        check.value_error(&keys, message);
+    }
+    Some(clean.url)
 }
 
 /// Two files of one `conf.d` that both give a camera its URL are two cameras with one name.

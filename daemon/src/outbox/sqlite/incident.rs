@@ -100,6 +100,7 @@ impl OpenIncident {
             why: "the service restarted while this was going on".to_owned(),
             ended_by: Some(EndedBy::Restart),
             suppressed: 0,
+            evidence: Default::default(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Owns: SQL on `event`, `delivery`, `sink`, `incident` and the counter. Does not know: transactions' order and what
 //! is kept in memory.
 
-use rusqlite::{Connection, Row, params};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 use vedette_core::{Name, Severity};
 
@@ -174,6 +175,15 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     });
     let (severity, kind) = (severity.ok_or_else(damaged)?, row.get(4)?);
     Ok(Stored { seq, camera, severity, kind, messages, captured: None })
+}
+
+/// When the oldest event in the store was stored; an event leaves with its last delivery.
+pub(super) fn waiting_since(reader: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let oldest = reader
+        .prepare_cached("SELECT stored FROM event ORDER BY seq LIMIT 1")?
+        .query_row([], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(oldest.and_then(|millis| Timestamp::from_millisecond(millis).ok()))
 }
 
 /// Whether `seq` waits for `sink`.

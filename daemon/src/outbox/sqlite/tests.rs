@@ -57,6 +57,7 @@ fn event(id: u128, phase: Phase, severity: Severity) -> Event {
         why: String::new(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 
@@ -509,4 +510,20 @@ fn a_store_of_an_earlier_version_gets_what_came_later() {
     let there = "SELECT count(*) FROM sqlite_schema WHERE name = 'delivery_by_severity'";
     let store = rusqlite::Connection::open(folder.path().join("outbox.db")).unwrap();
     assert_eq!(store.query_row(there, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+#[test]
+fn the_store_knows_since_when_something_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    assert_eq!(outbox.waiting_since(), None);
+    append(&outbox, Severity::Info);
+    let since = outbox.waiting_since();
+    assert!(since.is_some());
+    append(&outbox, Severity::Alarm);
+    assert_eq!(outbox.waiting_since(), since);
+    outbox.detach(&name("b"));
+    outbox.close();
+    drop(outbox);
+    assert_eq!(open(folder.path()).waiting_since(), None);
 }

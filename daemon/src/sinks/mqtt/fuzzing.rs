@@ -18,6 +18,7 @@ use super::requests::{Asked, Desk};
 use super::{Expiry, plain, sparkplug};
 use crate::arming::Arming;
 use crate::commands::{self, Site};
+use crate::evidence::Evidence;
 use crate::fixtures::{MemoryOutbox, event, must, name, stamp};
 use crate::outbox::Outbox as _;
 use crate::sinks::{Latest, Replay};
@@ -25,8 +26,8 @@ use crate::wire::sparkplug::{Payload, Sparkplug};
 use crate::wire::{CameraInventory, CameraStatus, Dialect, NodeStatus, Place, RuleInventory, Settings};
 use crate::wire::{StateUpdate, dialect};
 
-/// Verbs that may be asked for: all.
-const ALLOWED: [&str; 4] = ["arm", "disarm", "status", "test_alarm"];
+/// Verbs that may be asked for: all but `snapshot`, for which a camera has to be there.
+const ALLOWED: [&str; 5] = ["arm", "disarm", "status", "test_alarm", "wake"];
 
 /// Messages of one connection, at most: what follows in the bytes is left alone.
 const MESSAGES: usize = 64;
@@ -135,8 +136,8 @@ fn latest() -> Latest {
         former_kinds: Vec::new(),
     };
     latest.put(&CameraInventory { camera: camera.clone(), rules: vec![rule], gone: vec![] });
-    let (state, decode, reason) = ("live", "watch", None);
-    latest.put(&CameraStatus { camera: camera.clone(), state, decode, fps: 5.0, reason, since });
+    let (state, decode, gate, reason) = ("live", "watch", None, None);
+    latest.put(&CameraStatus { camera: camera.clone(), state, decode, gate, fps: 5.0, reason, since });
     let (rule, kind, value, unit) = (name("night"), "intrusion", None, None);
     let (changed, since, active, armed) = (since, None, false, true);
     latest.put(&StateUpdate { camera, rule, kind, changed, active, value, unit, since, armed });
@@ -205,7 +206,9 @@ fn site(folder: &Path, outbox: &Arc<MemoryOutbox>) -> Site {
         node: name("box"),
         rules: BTreeMap::from([(name("gate"), vec![name("night")])]),
         arming: Arc::new(must(Arming::open(folder, Timestamp::UNIX_EPOCH))),
+        wakes: Arc::default(),
         outbox: Arc::<MemoryOutbox>::clone(outbox),
+        evidence: Evidence::idle(),
         clock: Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH)),
         ids: IncidentIds::seeded([3; 32]),
         status: Box::new(|| json!({"state": "online"})),

@@ -56,6 +56,7 @@ fn event() -> Event {
         why: "person \"inside\" yard".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 

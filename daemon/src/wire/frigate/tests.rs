@@ -152,6 +152,7 @@ fn event(phase: Phase) -> Event {
         why: "person inside yard for 0.4 s".to_owned(),
         ended_by: (phase == Phase::End).then_some(EndedBy::Rule),
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 

@@ -222,6 +222,7 @@ fn event(rule: &str, kind: &'static str, phase: Phase) -> Event {
         why: "it's <5> & \"more\"".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 

@@ -51,6 +51,7 @@ fn event(kind: &'static str, phase: Phase) -> Event {
         why: "person inside yard for 0.4 s".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 

@@ -64,6 +64,7 @@ fn sample() -> Event {
         why: "person inside yard for 0.4 s".to_owned(),
         ended_by: None,
         suppressed: 0,
+        evidence: Default::default(),
     }
 }
 

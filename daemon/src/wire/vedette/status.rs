@@ -189,6 +189,10 @@ pub struct CameraStats {
     pub events: u64,
     /// Events that could not be stored.
     pub events_lost: u64,
+    /// Pictures and clips that are complete on disk.
+    pub evidence: u64,
+    /// Pictures and clips that events promised and that could not be made.
+    pub evidence_lost: u64,
     /// Time in the detector, mean over analysed pictures, milliseconds.
     #[serde(serialize_with = "three")]
     pub infer_ms: f64,
@@ -360,6 +364,8 @@ mod tests {
             reconnects: 1,
             events: 12,
             events_lost: 0,
+            evidence: 22,
+            evidence_lost: 0,
             infer_ms: 15.100_04,
             delay_ms: 31.4,
         };

@@ -87,6 +87,7 @@ impl Bench {
             why: String::new(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         self.context.outbox.append(event, Some(Duration::ZERO)).unwrap()
     }

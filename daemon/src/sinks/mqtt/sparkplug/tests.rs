@@ -152,6 +152,7 @@ impl Bench {
             why: String::new(),
             ended_by: None,
             suppressed: 0,
+            evidence: Default::default(),
         };
         self.context.outbox.append(event, None).unwrap()
     }
