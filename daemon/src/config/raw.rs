@@ -358,7 +358,8 @@ impl std::fmt::Display for MqttVersion {
 #[serde(default)]
 #[schemars(rename = "Camera")]
 pub(super) struct RawCamera {
-    /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed. Needed.
+    /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed; or `file:///PATH`, `v4l2:///dev/video0`,
+    /// `test://`. Needed.
     pub(super) url: Option<String>,
     /// User name. Its place is `vedette.secrets`.
     pub(super) user: Option<String>,

@@ -287,11 +287,15 @@ impl Descriptions {
 /// Which Debian 12 package has an element of the shipped descriptions or of the common hardware decoders.
 fn package_of(element: &str) -> Option<&'static str> {
     Some(match element {
-        "appsrc" | "appsink" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
+        "appsrc" | "appsink" | "decodebin" | "uridecodebin" | "videoconvert" | "videotestsrc" => {
+            "gstreamer1.0-plugins-base"
+        }
         "filesrc" => "libgstreamer1.0-0",
-        "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" => "gstreamer1.0-plugins-good",
+        "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" | "jpegenc" => {
+            "gstreamer1.0-plugins-good"
+        }
         _ if element.starts_with("rtp") || element.starts_with("v4l2") => "gstreamer1.0-plugins-good",
-        "h264parse" | "h265parse" | "jpegparse" | "openh264dec" => "gstreamer1.0-plugins-bad",
+        "h264parse" | "h265parse" | "jpegparse" | "openh264dec" | "openh264enc" => "gstreamer1.0-plugins-bad",
         // The old VA-API elements have a package of their own; `va` is the new ones' beginning, and theirs too.
         _ if element.starts_with("vaapi") => "gstreamer1.0-vaapi",
         _ if element.starts_with("va") || element.starts_with("nv") => "gstreamer1.0-plugins-bad",

@@ -14,6 +14,7 @@ pub mod description;
 pub mod fault;
 pub mod file;
 mod handshake;
+pub mod local;
 pub mod mask;
 mod nal;
 pub mod packet;
@@ -34,6 +35,7 @@ pub use description::{Description, DescriptionError, Descriptions, MissingElemen
 pub use fault::{Fault, FaultClass};
 pub use file::FileReader;
 pub use handshake::Login;
+pub use local::Local;
 pub use mask::Masks;
 pub use packet::{Codec, Item, Packet, StreamInfo};
 pub use probe::{Probe, probe};

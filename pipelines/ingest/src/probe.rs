@@ -86,7 +86,8 @@ pub fn probe(
 ) -> Result<Probe, Fault> {
     let target = Target::new(config)?;
     let end = clock.now() + budget.min(LONGEST);
-    let login = handshake::login_of(&target, handshake::BUDGET.min(budget / 3)).ok();
+    let ask = || handshake::login_of(&target, handshake::BUDGET.min(budget / 3)).ok();
+    let login = target.local.is_none().then(ask).flatten();
     let receiver = Receiver::open(config, descriptions, Arc::clone(&clock))?;
     let seen = collect(&receiver, &*clock, end);
     // Whether it stopped cleanly is counted elsewhere and changes nothing here.
@@ -233,6 +234,7 @@ fn advice(probe: &Probe) -> Vec<String> {
         ));
     }
     match measured.gop {
+        _ if probe.codec == Codec::Mjpeg && !probe.url.starts_with("rtsp") => {}
         _ if probe.codec == Codec::Mjpeg => {
             say("choose H.264 if the camera has it: MJPEG costs the network ten times as much".to_owned());
         }
@@ -251,6 +253,7 @@ fn advice(probe: &Probe) -> Vec<String> {
         say("switch B-frames off: they delay every alert".to_owned());
     }
     match probe.clock_offset {
+        None if !probe.url.starts_with("rtsp") => {}
         None => say("no RTCP sender report came: times are those of arrival here".to_owned()),
         Some(offset) if offset.abs() > 2.0 => {
             say(format!("set the camera's clock by NTP: it is off by {offset:.1} s, so arrival counts"));
