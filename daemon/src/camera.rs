@@ -5,6 +5,7 @@
 //! and the one function to read.
 
 mod analyst;
+mod clock;
 mod report;
 mod session;
 
@@ -269,7 +270,8 @@ impl Camera {
     fn tick(&mut self) {
         self.analyst.tick();
         if self.report.is_live() {
-            self.report.set(CameraState::Live, self.deps.inference.overload(&self.config.id));
+            let overload = self.deps.inference.overload(&self.config.id);
+            self.report.set(CameraState::Live, overload.or_else(|| self.analyst.clock_trouble()));
         }
         self.report.refresh();
         // While an inference is under way only its answer counts as progress: a session that hangs is what the

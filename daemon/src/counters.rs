@@ -1,7 +1,10 @@
 //! What a camera counts; written by its thread where the thing happens, read by status, statistics and the watchdog.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use vedette_ingest::ClockReport;
 
 /// One number that only grows.
 #[derive(Debug, Default)]
@@ -55,6 +58,8 @@ pub struct CameraCounters {
     pub events: Counter,
     /// Events that the outbox refused.
     pub events_lost: Counter,
+    /// How its clock is; a level.
+    clock: Mutex<ClockReport>,
     /// Tracks alive after the last step; a level, not a count.
     tracks: AtomicU64,
     /// Microseconds spent in inference, in sum.
@@ -83,6 +88,16 @@ impl CameraCounters {
     /// See [`CameraCounters::note_analysed`] and [`CameraCounters::note_idle`].
     pub fn progress(&self) -> u64 {
         self.progress.get()
+    }
+
+    /// Notes how its clock is.
+    pub fn note_clock(&self, clock: ClockReport) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+    }
+
+    /// How its clock is, by the last second.
+    pub fn clock(&self) -> ClockReport {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tracks alive after the last step.

@@ -15,6 +15,7 @@ mod replay;
 mod scenarios;
 mod secrets;
 mod signing;
+mod sources;
 mod sparkplug;
 mod sweep;
 mod testcam;

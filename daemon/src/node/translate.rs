@@ -187,7 +187,7 @@ fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
 }
 
 pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
-    let (infer, delay) = counters.means();
+    let ((infer, delay), clock) = (counters.means(), counters.clock());
     CameraStats {
         received: counters.received.get(),
         received_bytes: counters.received_bytes.get(),
@@ -208,6 +208,9 @@ pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
         events_lost: counters.events_lost.get(),
         infer_ms: infer * 1e3,
         delay_ms: delay * 1e3,
+        clock_offset_ms: clock.offset.map(|seconds| seconds * 1e3),
+        clock_drift_ppm: clock.drift_ppm,
+        clock_steps: clock.steps,
     }
 }
 

@@ -9,6 +9,7 @@
 mod assemble;
 pub mod backoff;
 mod bus;
+mod camera_clock;
 pub mod decode;
 pub mod description;
 pub mod fault;
@@ -26,10 +27,13 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 pub mod timeline;
+#[cfg(test)]
+mod timeline_tests;
 mod unpack;
 pub mod watchdog;
 
 pub use backoff::Backoff;
+pub use camera_clock::{ClockNews, ClockReport};
 pub use decode::{Decoder, open_decoder};
 pub use description::{Description, DescriptionError, Descriptions, MissingElement};
 pub use fault::{Fault, FaultClass};
