@@ -315,6 +315,12 @@ mod tests {
         for (name, encode, codec) in [
             ("a b.mp4", format!("{x264} ! mp4mux"), Codec::H264),
             ("a.mkv", format!("{x264} ! matroskamux"), Codec::H264),
+            // Sound is left aside.
+            (
+                "loud.mp4",
+                format!("{x264} ! mp4mux name=m audiotestsrc num-buffers=60 ! avenc_aac ! m. m."),
+                Codec::H264,
+            ),
             ("a.avi", "jpegenc ! avimux".to_owned(), Codec::Mjpeg),
             ("a.ts", "x265enc key-int-max=5 ! h265parse ! mpegtsmux".to_owned(), Codec::H265),
         ] {

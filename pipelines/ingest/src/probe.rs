@@ -9,7 +9,7 @@ use vedette_core::{Clock, ClockSource, Mono, secret::redacted};
 
 use crate::handshake::{self, Login};
 use crate::source::Target;
-use crate::{Codec, Descriptions, Fault, FaultClass, Item, Packet, Receiver, SourceConfig, Transport};
+use crate::{Codec, Descriptions, Fault, FaultClass, Item, Local, Packet, Receiver, SourceConfig, Transport};
 
 /// The longest a probe looks.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -54,6 +54,13 @@ pub struct Probe {
     pub transport: Transport,
     /// What to change in the camera or here, most useful first.
     pub advice: Vec<String>,
+}
+
+impl Probe {
+    /// Whether it is on this machine: then there is no login, no transport and no clock but ours.
+    pub fn is_local(&self) -> bool {
+        Local::of(&self.url).is_some()
+    }
 }
 
 /// What can be counted in some seconds of packets.
@@ -224,6 +231,10 @@ fn spread(samples: &[Sample]) -> f64 {
 
 fn advice(probe: &Probe) -> Vec<String> {
     let mut advice = Vec::new();
+    // A film is as it is, and a device as its description asks for.
+    if probe.is_local() {
+        return advice;
+    }
     let mut say = |text: String| advice.push(text);
     let measured = &probe.measured;
     if probe.height > SUBSTREAM_LINES {
@@ -234,7 +245,6 @@ fn advice(probe: &Probe) -> Vec<String> {
         ));
     }
     match measured.gop {
-        _ if probe.codec == Codec::Mjpeg && !probe.url.starts_with("rtsp") => {}
         _ if probe.codec == Codec::Mjpeg => {
             say("choose H.264 if the camera has it: MJPEG costs the network ten times as much".to_owned());
         }
@@ -253,7 +263,6 @@ fn advice(probe: &Probe) -> Vec<String> {
         say("switch B-frames off: they delay every alert".to_owned());
     }
     match probe.clock_offset {
-        None if !probe.url.starts_with("rtsp") => {}
         None => say("no RTCP sender report came: times are those of arrival here".to_owned()),
         Some(offset) if offset.abs() > 2.0 => {
             say(format!("set the camera's clock by NTP: it is off by {offset:.1} s, so arrival counts"));

@@ -64,6 +64,17 @@ impl Drop for OldCamera {
 }
 
 #[test]
+fn the_test_picture_is_looked_at_without_any_camera() {
+    let ran = vedette(&folder(), "probe test://").run();
+    ran.expect(0, &["test://", "H.264", "640x360", "every 2.0 s"]);
+    for word in ["login", "transport", "clock", "VBR"] {
+        assert!(!ran.out.contains(word), "{word}: {}", ran.out);
+    }
+    let ran = vedette(&folder(), "probe v4l2:///dev/video97").run();
+    ran.expect(1, &["refused:", "v4l2:///dev/video97 is not there", "plug the camera in"]);
+}
+
+#[test]
 fn probe_tells_what_a_camera_sends() {
     let camera = camera(true);
     let folder = folder();
