@@ -147,12 +147,12 @@ fn on_interface(name: &str) -> Result<Asker, DiscoverError> {
 fn to_host(host: &str) -> Result<Asker, DiscoverError> {
     let wrong = |error| DiscoverError::Ask { place: host.to_owned(), error };
     let with_port = host.to_socket_addrs();
-    let mut addresses = match (with_port, host.trim_matches(['[', ']']).parse::<IpAddr>()) {
+    let addresses = match (with_port, host.trim_matches(['[', ']']).parse::<IpAddr>()) {
         (_, Ok(address)) => vec![SocketAddr::from((address, PORT))],
         (Ok(addresses), _) => addresses.collect(),
         (Err(_), _) => (host, PORT).to_socket_addrs().map_err(wrong)?.collect(),
     };
-    let to = addresses.pop().ok_or_else(|| wrong(io::ErrorKind::AddrNotAvailable.into()))?;
+    let to = addresses.into_iter().next().ok_or_else(|| wrong(io::ErrorKind::AddrNotAvailable.into()))?;
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { [0; 16].into() };
     Ok(Asker { place: host.to_owned(), socket: UdpSocket::bind((any, 0)).map_err(wrong)?, to })
 }

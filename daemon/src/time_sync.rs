@@ -184,9 +184,9 @@ mod tests {
         let nobody = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         assert_eq!((chrony(nobody), ntp(nobody)), (None, None));
         assert_eq!(chrony(peer(|_| vec![1, 2, 3])), None);
-        assert_eq!(chrony(peer(|question| question.to_vec())), None, "an echo");
+        assert_eq!(chrony(peer(<[u8]>::to_vec)), None, "an echo");
         assert_eq!(chrony(peer(|_| tracking(&[9; 20], 3, 0))), None, "an answer to somebody else");
-        assert_eq!(ntp(peer(|question| question.to_vec())), None, "an echo");
+        assert_eq!(ntp(peer(<[u8]>::to_vec)), None, "an echo");
         assert_eq!(ntp(peer(|_| time(&[9; 48], 0x24, 2))), None, "an answer to somebody else");
     }
 

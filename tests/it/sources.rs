@@ -74,10 +74,14 @@ fn a_device_that_is_not_there_is_looked_for_again_and_again() {
 #[test]
 fn a_camera_s_clock_is_believed_while_it_is_right() {
     need_detector!();
-    let camera = TestCam::start(Options::new(small_clip(Kind::H264).unwrap())).unwrap();
-    let (mut site, watcher) = node(&[camera_text("gate", camera.url(), 5.0)]);
-    site.wait_live(&["gate"], SOON);
-    let offset = |site: &Site| site.camera("gate").counters().clock().offset;
+    let [camera, mute] =
+        [(); 2].map(|()| TestCam::start(Options::new(small_clip(Kind::H264).unwrap())).unwrap());
+    mute.command("reports off").unwrap();
+    let (mut site, watcher) =
+        node(&[camera_text("gate", camera.url(), 5.0), camera_text("mute", mute.url(), 5.0)]);
+    site.wait_live(&["gate", "mute"], SOON);
+    let offset_of = |site: &Site, camera: &str| site.camera(camera).counters().clock().offset;
+    let offset = |site: &Site| offset_of(site, "gate");
     site.wait_until("a report", SOON, |site| offset(site).is_some_and(|off| off.abs() < 1.5));
     let clocks = |clock: &str| {
         let all = events(&watcher, "gate");
@@ -102,4 +106,9 @@ fn a_camera_s_clock_is_believed_while_it_is_right() {
     site.wait_until("no word of it", SOON, |site| site.camera("gate").snapshot().reason.is_none());
     assert!(site.camera("gate").counters().clock().steps >= 2);
     assert_eq!(site.camera("gate").counters().reconnects.get(), 0);
+
+    // One that tells no time at all.
+    let of_mute = events(&watcher, "mute");
+    assert!(!of_mute.is_empty() && of_mute.iter().all(|e| text(e, "clock") == "host"), "{}", of_mute.len());
+    assert_eq!(offset_of(&site, "mute"), None);
 }

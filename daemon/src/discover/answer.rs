@@ -178,7 +178,7 @@ mod tests {
         let huge = good().replace("<d:Types>", &format!("{}<d:Types>", "<x/>".repeat(3_000)));
         let deep = format!("{}{}", "<x>".repeat(16_000), "</x>".repeat(400));
         for text in ["", "hello", "<x/>", &printer, &another, &entities, &huge, &deep] {
-            assert_eq!(cameras(text.as_bytes(), FROM, ID), [], "{:.80}", text);
+            assert_eq!(cameras(text.as_bytes(), FROM, ID), [], "{text:.80}");
         }
     }
 

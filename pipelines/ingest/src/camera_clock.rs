@@ -202,7 +202,7 @@ mod tests {
         assert!(run(&mut clock, (0, 60), drifts, |_| 0.0).iter().all(|&c| c == ClockSource::Camera));
         assert_eq!(clock.report().drift_ppm, None, "not after less than a minute");
         // It crosses 2 s after 1000 s and jitters there by 1 ms.
-        let jitters = |t: f64| drifts(t) + if (t * 5.0) as u64 % 2 == 0 { 1e-3 } else { 0.0 };
+        let jitters = |t: f64| drifts(t) + if ((t * 5.0) as u64).is_multiple_of(2) { 1e-3 } else { 0.0 };
         run(&mut clock, (60, 2_000), jitters, |_| 0.0);
         let report = clock.report();
         assert!(report.drift_ppm.is_some_and(|ppm| (ppm - 100.0).abs() < 2.0), "{report:?}");

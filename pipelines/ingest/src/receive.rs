@@ -246,7 +246,7 @@ fn begin_again(end: &gst::Message, shared: &Arc<Shared>) {
     let spawned = std::thread::Builder::new().name(format!("turn-{}", shared.camera)).spawn(move || {
         worker.clock.pause(TURN, &Shutdown::new());
         let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
-        if !pipeline.is_some_and(|p| p.seek_simple(flags, gst::ClockTime::ZERO).is_ok()) {
+        if pipeline.is_none_or(|p| p.seek_simple(flags, gst::ClockTime::ZERO).is_err()) {
             worker.end_as(FaultClass::Ended, "");
         }
     });

@@ -122,9 +122,13 @@ fn probe_says_what_is_wrong_and_what_to_do() {
         Case(url.replace("/main", "/nothing") + " --user watch", PASSWORD, &["not-found:", "no such stream"]),
         Case("rtsp://127.0.0.1:1/main".to_owned(), "", &["refused:", "127.0.0.1:1", "address and port"]),
         Case("rtsp://camera.invalid/main".to_owned(), "", &["`camera.invalid`", "name", "address"]),
-        Case("http://127.0.0.1/video".to_owned(), "", &["bad-url:", "rtsp:// or rtsps://"]),
+        Case("http://127.0.0.1/video".to_owned(), "", &["bad-url:", "rtsp://, rtsps://, file://"]),
         Case("127.0.0.1/video".to_owned(), "", &["bad-url:", "rtsp://HOST[:PORT]/PATH"]),
-        Case("file:///etc/passwd".to_owned(), "", &["bad-url:", "vedette replay FILE"]),
+        Case(
+            "file:///etc/passwd".to_owned(),
+            "",
+            &["codec:", "holds no H.264, H.265 or MJPEG", "vedette replay FILE"],
+        ),
         Case(old.url.clone(), "", &["codec:", "MP4V-ES", "H.264, H.265 or MJPEG"]),
     ];
     let folder = folder();
