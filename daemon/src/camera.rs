@@ -6,6 +6,7 @@
 
 pub(crate) mod adaptive;
 mod analyst;
+mod clock;
 pub(crate) mod cursor;
 mod report;
 mod session;
@@ -318,7 +319,8 @@ impl Camera {
             self.adaptive.wake(length);
         }
         if self.report.is_live() {
-            self.report.set(CameraState::Live, self.deps.inference.overload(&self.config.id));
+            let overload = self.deps.inference.overload(&self.config.id);
+            self.report.set(CameraState::Live, overload.or_else(|| self.analyst.clock_trouble()));
         }
         self.report.refresh(self.adaptive.gate());
         // While an inference is under way only its answer counts as progress: a session that hangs is what the

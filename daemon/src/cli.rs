@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod discover;
 mod doctor;
 mod eval;
 mod model;
@@ -93,6 +94,8 @@ enum Verb {
     Check,
     /// Look at a camera: codec, rate, GOP, clock, login, and what to change in it
     Probe(probe::Arguments),
+    /// Find the ONVIF cameras on the network
+    Discover(discover::Arguments),
     /// Run the whole pipeline over files, as fast as it can, and print the events as JSON lines
     Replay(replay::Arguments),
     /// Check this machine: libraries, plugins, models, providers, clock
@@ -163,6 +166,7 @@ fn dispatch(cli: &Cli) -> Outcome {
         Verb::Demo(arguments) => demo::run(global, arguments),
         Verb::Check => check::run(global),
         Verb::Probe(arguments) => probe::run(global, arguments),
+        Verb::Discover(arguments) => discover::run(global, arguments),
         Verb::Replay(arguments) => replay::run(global, arguments),
         Verb::Doctor => doctor::run(global),
         Verb::Schema => schema::run(),

@@ -1,9 +1,11 @@
 //! What a camera counts; written by its thread where the thing happens, read by status, statistics and the watchdog.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use vedette_analysis::gate::Decode;
+use vedette_ingest::ClockReport;
 
 /// One number that only grows.
 #[derive(Debug, Default)]
@@ -72,6 +74,8 @@ pub struct CameraCounters {
     pub evidence: Counter,
     /// Files of evidence that were promised and could not be made.
     pub evidence_lost: Counter,
+    /// How its clock is; a level.
+    clock: Mutex<ClockReport>,
     /// Tracks alive after the last step; a level, not a count.
     tracks: AtomicU64,
     /// Microseconds spent in inference, in sum.
@@ -121,6 +125,16 @@ impl CameraCounters {
     /// Seconds of stream in quiet, watch and busy.
     pub fn state_seconds(&self) -> [f64; 3] {
         [0, 1, 2].map(|state: usize| self.states[state].get() as f64 / 1e6)
+    }
+
+    /// Notes how its clock is.
+    pub fn note_clock(&self, clock: ClockReport) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+    }
+
+    /// How its clock is, by the last second.
+    pub fn clock(&self) -> ClockReport {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tracks alive after the last step.

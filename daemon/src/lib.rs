@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod counters;
+pub mod discover;
 pub mod events_eval;
 pub mod evidence;
 pub mod exit;

@@ -267,7 +267,7 @@ impl Node {
     /// Once a second: what is retained about the node, what events say of the model, and whether the wall clock is
     /// good.
     pub fn tick(&mut self) {
-        self.wall_ok.store(time_sync::is_synchronised(), Relaxed);
+        self.wall_ok.store(self.duties.time.is_synchronised(self.host.clock.now()), Relaxed);
         let (served, now) = (self.serving.now(), (self.cameras.len(), self.cameras_up()));
         let changed = served != self.served;
         if changed {

@@ -21,4 +21,5 @@ score() { # NAME LIMIT FILE...: the files are read as one unit, drop-ins after i
 score 'vedette.service' 1.1 vedette.service
 score 'with camera-network.conf' 1.0 vedette.service drop-ins/camera-network.conf
 score 'with gpu.conf' 1.3 vedette.service drop-ins/gpu.conf
+score 'with v4l2.conf' 1.3 vedette.service drop-ins/v4l2.conf
 exit $failed

@@ -3,6 +3,7 @@
 
 mod cameras;
 mod configuration;
+mod discover;
 mod machine;
 mod quantize;
 
@@ -50,6 +51,8 @@ fn wrong_arguments_exit_with_2_and_say_what_would_be_right() {
         Case("probe rtsp://127.0.0.1/ --transport sctp", &["sctp", "tcp, udp"]),
         // `ps` shows arguments: there is no way to give a password as one.
         Case("probe rtsp://127.0.0.1/ --password x", &["unexpected argument '--password'", "--password-env"]),
+        Case("discover --seconds 0", &["0", "1..=60"]),
+        Case("discover --interface eth0 --address 10.0.0.1", &["cannot be used with"]),
         Case("demo --password x", &["unexpected argument '--password'"]),
         Case("run --password x", &["unexpected argument '--password'"]),
         Case("model eval", &["--coco"]),
@@ -80,6 +83,7 @@ fn every_verb_explains_itself() {
         "demo",
         "check",
         "probe",
+        "discover",
         "replay",
         "doctor",
         "schema",

@@ -18,6 +18,7 @@ mod replay;
 mod scenarios;
 mod secrets;
 mod signing;
+mod sources;
 mod sparkplug;
 mod sweep;
 mod testcam;

@@ -17,7 +17,7 @@ use vedette_core::{
 };
 use vedette_ingest::{Packet, TimeLine};
 
-use super::{CameraDeps, StartError, scene_config};
+use super::{CameraDeps, StartError, clock, scene_config};
 use crate::config;
 use crate::counters::CameraCounters;
 use crate::evidence::Recorder;
@@ -106,6 +106,7 @@ impl Analyst {
         let wall = self.deps.clock.wall();
         let placed = self.line.place(packet, wall.checked_sub(waited).unwrap_or(wall), wall_ok);
         self.last = Some(placed.moment);
+        clock::tell(&self.config.id, &mut self.line);
         if placed.gap {
             let outcome = self.scene.lost(placed.moment, Lost::Gap);
             self.deliver(outcome);
@@ -234,7 +235,13 @@ impl Analyst {
         }
     }
 
+    /// What is wrong with the camera's clock.
+    pub(super) fn clock_trouble(&self) -> Option<String> {
+        clock::trouble(&self.line)
+    }
+
     pub(super) fn tick(&mut self) {
+        self.counters.note_clock(self.line.clock());
         if let Some(overrides) = self.deps.arming.since(&mut self.arming_seen, &self.config.id) {
             for rule in self.config.rules.keys() {
                 self.scene.set_armed(rule, overrides.get(rule).copied());

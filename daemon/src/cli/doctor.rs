@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Host, open_detector, runtime_folders};
 use crate::sinks::Address;
 use crate::sinks::webhook::Hook;
-use crate::time_sync;
+use crate::time_sync::TimeSync;
 use crate::words::count;
 
 const CONFIGURATION: &str = "configuration";
@@ -218,13 +218,17 @@ fn state(host: &Host, findings: &mut Findings) {
 }
 
 fn clock(findings: &mut Findings) {
-    findings.push(if time_sync::is_synchronised() {
-        ok("clock", "synchronised")
-    } else {
-        warning(
+    findings.push(match TimeSync::look() {
+        TimeSync::Synchronised(by) => ok("clock", format!("synchronised by {by}")),
+        TimeSync::Not(by) => warning(
             "clock",
-            "not known to be synchronised: events say clock_synced = false; enable systemd-timesyncd",
-        )
+            format!("not synchronised, {by} says: events say clock_synced = false; look at its servers"),
+        ),
+        TimeSync::Unknown => warning(
+            "clock",
+            "not known to be synchronised: events say clock_synced = false; enable systemd-timesyncd, or chrony or ntpd, \
+             which must answer on 127.0.0.1",
+        ),
     });
 }
 

@@ -17,7 +17,7 @@ const BUDGET: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
-    /// rtsp:// or rtsps:// address of the stream
+    /// Address of the stream, as `url` in the configuration: rtsp://, rtsps://, file://, v4l2://, test://
     url: String,
     /// User name
     #[arg(long)]
@@ -140,7 +140,7 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
         (false, true) => "no B-frames, some pictures may be left out",
         (false, false) => "no B-frames",
     };
-    vec![
+    let mut rows = vec![
         ("camera", probe.url.clone()),
         ("video", format!("{}{profile}, {}x{}, {:.1} fps", probe.codec, probe.width, probe.height, m.fps)),
         (
@@ -154,5 +154,7 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
         ("login", probe.login.map_or_else(|| "not told".to_owned(), |login| login_text(login).to_owned())),
         ("transport", probe.transport.as_str().to_uppercase()),
         ("looked for", format!("{:.1} s", m.seconds)),
-    ]
+    ];
+    rows.retain(|(what, _)| !(probe.is_local() && matches!(*what, "clock" | "login" | "transport")));
+    rows
 }

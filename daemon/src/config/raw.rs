@@ -167,7 +167,8 @@ impl Provider {
 #[serde(default)]
 #[schemars(rename = "Camera")]
 pub(super) struct RawCamera {
-    /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed. Needed.
+    /// `rtsp://HOST[:554]/PATH` or `rtsps://…`: the stream that is analysed; or `file:///PATH`, `v4l2:///dev/video0`,
+    /// `test://`. Needed.
     pub(super) url: Option<String>,
     /// The camera's stream of high resolution: pictures and clips are of this one, with the same login. Received only
     /// where evidence is on, and decoded only for a picture. Default: evidence is of `url`.

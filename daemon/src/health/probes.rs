@@ -59,8 +59,8 @@ pub fn disk_full(strained: bool, state: &Path) -> Option<Trouble> {
 
 /// A wall clock that nobody sets.
 pub fn clock(synchronised: bool) -> Option<Trouble> {
-    let why =
-        "the clock is not known to be synchronised: times of events may be wrong; enable systemd-timesyncd";
+    let why = "the clock is not known to be synchronised: times of events may be wrong; enable systemd-timesyncd, \
+         or chrony or ntpd";
     (!synchronised).then(|| trouble("clock", Severity::Warning, 300, why.to_owned()))
 }
 

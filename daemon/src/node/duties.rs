@@ -18,6 +18,7 @@ use crate::random::system_seed;
 use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::mqtt::Asked;
 use crate::sinks::{Latest, SinkStatus};
+use crate::time_sync::Watch;
 use crate::wire::{Dialect, Place, Update, vedette::Vedette};
 
 /// Requests that wait, at most; more are answered with `busy`.
@@ -31,13 +32,16 @@ pub(super) struct Duties {
     unheard: BTreeMap<Name, bool>,
     /// How often the embedded broker had ended.
     ends: u64,
+    /// Whether the host's clock is synchronised.
+    pub(super) time: Watch,
 }
 
 impl Duties {
     pub(super) fn new(host: &Host) -> std::io::Result<Self> {
         let health = Health::new(IncidentIds::seeded(system_seed()?));
         let losses = Losses::open(&host.state, host.clock.wall())?;
-        Ok(Self { health, losses, sinks: BTreeMap::new(), unheard: BTreeMap::new(), ends: 0 })
+        let (sinks, unheard) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { health, losses, sinks, unheard, ends: 0, time: Watch::default() })
     }
 }
 

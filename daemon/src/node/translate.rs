@@ -217,7 +217,7 @@ fn spoken(config: &Config) -> Vec<Arc<dyn Dialect>> {
 }
 
 pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
-    let (infer, delay) = counters.means();
+    let ((infer, delay), clock) = (counters.means(), counters.clock());
     let [quiet_s, watch_s, busy_s] = counters.state_seconds();
     CameraStats {
         skipped: counters.skipped.get(),
@@ -246,6 +246,9 @@ pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
         evidence_lost: counters.evidence_lost.get(),
         infer_ms: infer * 1e3,
         delay_ms: delay * 1e3,
+        clock_offset_ms: clock.offset.map(|seconds| seconds * 1e3),
+        clock_drift_ppm: clock.drift_ppm,
+        clock_steps: clock.steps,
     }
 }
 

@@ -11,7 +11,8 @@ use gstreamer::prelude::*;
 
 use crate::description::{Description, DescriptionKind};
 use crate::receive::Shared;
-use crate::{Codec, Descriptions, Fault, FaultClass, SourceConfig, unpack};
+use crate::source::Target;
+use crate::{Codec, Descriptions, Fault, FaultClass, Local, SourceConfig, unpack};
 
 /// Which descriptions make up the pipeline.
 pub(crate) struct Plan<'a> {
@@ -21,10 +22,14 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(config: &SourceConfig, descriptions: &'a Descriptions) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        config: &SourceConfig,
+        target: &Target,
+        descriptions: &'a Descriptions,
+    ) -> Result<Self, Fault> {
         use DescriptionKind::{Receive, Source};
-        let chosen =
-            descriptions.of_kind(config.pipeline.as_deref().unwrap_or("rtsp"), &[Receive, Source])?;
+        let usual = target.local.as_ref().map_or("rtsp", Local::description);
+        let chosen = descriptions.of_kind(config.pipeline.as_deref().unwrap_or(usual), &[Receive, Source])?;
         let plan = match (chosen.kind, &chosen.source) {
             (Receive, None) => Self { head: None, tails: vec![chosen] },
             (Receive, Some(head)) => {
@@ -88,10 +93,13 @@ fn internal(error: &dyn std::fmt::Display) -> Fault {
     )
 }
 
-/// Sets address and login of an RTSP source as properties: they never stand in a text. Other sources (a file, a
-/// device) have their own in the launch text.
+/// Sets address and login of a source as properties: they never stand in a text. Sources of another kind have their
+/// own in the launch text.
 fn configure_source(source: &gst::Element, shared: &Shared) {
     let target = &shared.target;
+    if let Some(local) = &target.local {
+        return local.configure(source);
+    }
     if !(source.has_property("location") && source.has_property("protocols")) {
         return;
     }
@@ -137,11 +145,15 @@ fn link_tail(
     tails: &[Description],
     shared: &Arc<Shared>,
 ) -> Result<(), Fault> {
-    shared.linked.store(true, Ordering::Relaxed);
+    // A file may hold several; `rtspsrc` was told to set up one.
+    if shared.linked.swap(true, Ordering::Relaxed) && shared.target.local.is_some() {
+        return Ok(());
+    }
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let (_, encoding) = rtp_fields(&caps);
-    let name = encoding.as_deref().unwrap_or("an unknown codec");
-    let codec = encoding.as_deref().and_then(Codec::of_rtp);
+    let media = caps.structure(0).map(|fields| fields.name().as_str());
+    let name = encoding.as_deref().or(media).unwrap_or("an unknown codec");
+    let codec = encoding.as_deref().and_then(Codec::of_rtp).or_else(|| media.and_then(Codec::of_media_type));
     let Some(tail) = tails.iter().find(|t| codec.is_some() && t.codec == codec) else {
         let what = format!("{} sends {name}, which this pipeline does not take", shared.target.shown);
         return Err(Fault::new(FaultClass::Codec, what, "leave `pipeline` out or change the camera's codec"));

@@ -75,6 +75,9 @@ fn is_status(text: &str) -> bool {
 
 /// The fault of a class at a camera, in words. `detail` is GStreamer's own text.
 pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: Seen) -> Fault {
+    if let Some(local) = &target.local {
+        return local.fault(class, detail);
+    }
     let at = &target.shown;
     let (what, remedy) = match class {
         FaultClass::Refused => (

@@ -328,7 +328,9 @@ impl Descriptions {
 /// Which Debian 12 package has an element of the shipped descriptions or of the common hardware decoders.
 fn package_of(element: &str) -> Option<&'static str> {
     Some(match element {
-        "appsrc" | "appsink" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
+        "appsrc" | "appsink" | "decodebin" | "uridecodebin" | "videoconvert" | "videotestsrc" => {
+            "gstreamer1.0-plugins-base"
+        }
         "filesrc" | "filesink" => "libgstreamer1.0-0",
         "rtspsrc" | "rtpbin" | "rtpjitterbuffer" | "udpsrc" | "jpegdec" | "jpegenc" | "mp4mux" => {
             "gstreamer1.0-plugins-good"

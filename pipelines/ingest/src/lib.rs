@@ -9,6 +9,7 @@
 mod assemble;
 pub mod backoff;
 mod bus;
+mod camera_clock;
 pub mod clip;
 pub mod decode;
 pub mod description;
@@ -16,6 +17,7 @@ pub mod fault;
 pub mod file;
 mod handshake;
 mod libav;
+pub mod local;
 pub mod mask;
 mod nal;
 pub mod packet;
@@ -29,16 +31,20 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 pub mod timeline;
+#[cfg(test)]
+mod timeline_tests;
 mod unpack;
 pub mod watchdog;
 
 pub use backoff::Backoff;
+pub use camera_clock::{ClockNews, ClockReport};
 pub use clip::{ClipEncoder, ClipError, ClipWriter};
 pub use decode::{Decoder, DecoderChoice, DecoderConfig, LoopFilter, Skip, open_decoder};
 pub use description::{Description, DescriptionError, Descriptions, MissingElement};
 pub use fault::{Fault, FaultClass};
 pub use file::FileReader;
 pub use handshake::Login;
+pub use local::Local;
 pub use mask::Masks;
 pub use packet::{Codec, Item, Packet, StreamInfo};
 pub use packets::PacketReader;

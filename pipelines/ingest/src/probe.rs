@@ -9,7 +9,7 @@ use vedette_core::{Clock, ClockSource, Mono, secret::redacted};
 
 use crate::handshake::{self, Login};
 use crate::source::Target;
-use crate::{Codec, Descriptions, Fault, FaultClass, Item, Packet, Receiver, SourceConfig, Transport};
+use crate::{Codec, Descriptions, Fault, FaultClass, Item, Local, Packet, Receiver, SourceConfig, Transport};
 
 /// The longest a probe looks.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -56,6 +56,13 @@ pub struct Probe {
     pub advice: Vec<String>,
 }
 
+impl Probe {
+    /// Whether it is on this machine: then there is no login, no transport and no clock but ours.
+    pub fn is_local(&self) -> bool {
+        Local::of(&self.url).is_some()
+    }
+}
+
 /// What can be counted in some seconds of packets.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Measured {
@@ -86,7 +93,8 @@ pub fn probe(
 ) -> Result<Probe, Fault> {
     let target = Target::new(config)?;
     let end = clock.now() + budget.min(LONGEST);
-    let login = handshake::login_of(&target, handshake::BUDGET.min(budget / 3)).ok();
+    let ask = || handshake::login_of(&target, handshake::BUDGET.min(budget / 3)).ok();
+    let login = target.local.is_none().then(ask).flatten();
     let receiver = Receiver::open(config, descriptions, Arc::clone(&clock))?;
     let seen = collect(&receiver, &*clock, end);
     // Whether it stopped cleanly is counted elsewhere and changes nothing here.
@@ -223,6 +231,10 @@ fn spread(samples: &[Sample]) -> f64 {
 
 fn advice(probe: &Probe) -> Vec<String> {
     let mut advice = Vec::new();
+    // A film is as it is, and a device as its description asks for.
+    if probe.is_local() {
+        return advice;
+    }
     let mut say = |text: String| advice.push(text);
     let measured = &probe.measured;
     if probe.height > SUBSTREAM_LINES {

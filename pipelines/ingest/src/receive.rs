@@ -11,12 +11,12 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use vedette_core::{CameraId, Clock};
+use vedette_core::{CameraId, Clock, Shutdown};
 
 use crate::assemble::Plan;
 use crate::bus::{Seen, classify, detail, fault_of, unresolved};
 use crate::source::Target;
-use crate::{Descriptions, Fault, FaultClass, Item, Packet, SourceConfig, handshake};
+use crate::{Descriptions, Fault, FaultClass, Item, Local, Packet, SourceConfig, handshake};
 
 /// Packets that may wait for the camera's thread: five seconds at 25 fps. What comes on top is dropped up to the
 /// next keyframe, and counted.
@@ -93,7 +93,7 @@ impl Receiver {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Fault> {
         let target = Target::new(config)?;
-        let plan = Plan::new(config, descriptions)?;
+        let plan = Plan::new(config, &target, descriptions)?;
         let (outlet, items) = bounded(QUEUE + 1);
         let shared = Arc::new(Shared {
             camera: config.camera.clone(),
@@ -204,6 +204,9 @@ fn on_message(message: &gst::Message, shared: &Arc<Shared>) {
         gst::MessageView::Eos(_) if shared.read_warning.load(Ordering::Relaxed) => {
             shared.end_as(FaultClass::Read, "end of data");
         }
+        gst::MessageView::Eos(_) if shared.target.local.as_ref().is_some_and(Local::repeats) => {
+            begin_again(message, shared);
+        }
         gst::MessageView::Eos(_) => shared.end_as(FaultClass::Ended, ""),
         _ => {}
     }
@@ -229,6 +232,26 @@ fn explain_refusal(shared: &Arc<Shared>, text: String) {
     });
     if spawned.is_err() {
         shared.end_as(FaultClass::Refused, "");
+    }
+}
+
+/// Between the last picture of a file and its first: a file of a single picture, whose end comes at once, must not spin.
+const TURN: Duration = Duration::from_millis(40);
+
+/// A file came to its end: plays it from its beginning, by a thread of its own since seeking waits for the one that
+/// tells of the end.
+fn begin_again(end: &gst::Message, shared: &Arc<Shared>) {
+    let pipeline = end.src().and_then(|source| source.clone().downcast::<gst::Pipeline>().ok());
+    let worker = Arc::clone(shared);
+    let spawned = std::thread::Builder::new().name(format!("turn-{}", shared.camera)).spawn(move || {
+        worker.clock.pause(TURN, &Shutdown::new());
+        let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
+        if pipeline.is_none_or(|p| p.seek_simple(flags, gst::ClockTime::ZERO).is_err()) {
+            worker.end_as(FaultClass::Ended, "");
+        }
+    });
+    if spawned.is_err() {
+        shared.end_as(FaultClass::Ended, "");
     }
 }
 
@@ -284,6 +307,23 @@ mod tests {
             assert_eq!((packet.stream.codec, packet.stream.width), (codec, 320));
             assert!(receiver.close());
         }
+    }
+
+    #[test]
+    fn the_rtp_clock_may_overflow() {
+        // 32 bits of 90 kHz last 13 hours: this one is two seconds before its end.
+        let pay = "rtph264pay name=pay0 pt=96 config-interval=-1 timestamp-offset=4294787296";
+        let text =
+            format!("( videotestsrc is-live=true {} ! {pay} )", testing::encoder(Codec::H264, "white"));
+        let camera = TestCamera::launch(&text, &TestCameraOptions::default());
+        let receiver = open(&camera.config());
+        let mut line = crate::TimeLine::new();
+        let placed: Vec<_> = (0..100)
+            .map(|_| line.place(&next_packet(&receiver), jiff::Timestamp::UNIX_EPOCH, true))
+            .collect();
+        assert!(placed.windows(2).all(|w| w[0].moment.pts < w[1].moment.pts && !w[1].gap));
+        let took = placed[99].moment.pts.secs_since(placed[0].moment.pts);
+        assert!((took - 3.96).abs() < 0.1, "{took} s");
     }
 
     #[test]

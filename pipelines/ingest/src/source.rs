@@ -5,7 +5,7 @@ use std::fmt;
 use url::Url;
 use vedette_core::{CameraId, Secret, secret::redacted};
 
-use crate::{Fault, FaultClass};
+use crate::{Fault, FaultClass, Local};
 
 /// How RTP reaches us.
 #[derive(
@@ -35,7 +35,7 @@ impl Transport {
 pub struct SourceConfig {
     /// Its name, for threads and log lines.
     pub camera: CameraId,
-    /// `rtsp://` or `rtsps://` (also `rtspt://` and `rtspu://`, which name the transport).
+    /// `rtsp://` or `rtsps://` (also `rtspt://` and `rtspu://`, which name the transport), or one of [`Local`].
     pub url: String,
     /// Wins over a user in the address.
     pub user: Option<String>,
@@ -71,6 +71,8 @@ pub(crate) struct Target {
     pub(crate) transport: Transport,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
+    /// A camera on this machine: host, port and login are empty.
+    pub(crate) local: Option<Local>,
 }
 
 impl fmt::Debug for Target {
@@ -85,20 +87,18 @@ impl Target {
         let shown = redacted(&config.url);
         let wrong = |what: String, remedy: &str| Fault::new(FaultClass::BadUrl, what, remedy);
         let example = "write it as rtsp://HOST[:PORT]/PATH";
+        if let Some(local) = Local::of(&config.url) {
+            let local = local.map_err(|what| wrong(what, "correct `url`"))?;
+            return local.look().map(|()| Self::of_local(local));
+        }
         let mut url = Url::parse(&config.url)
             .map_err(|error| wrong(format!("`{shown}` is no address: {error}"), example))?;
         let (scheme, transport) = match url.scheme() {
             "rtsp" | "rtsps" => (url.scheme().to_owned(), config.transport),
             "rtspt" => ("rtsp".to_owned(), Transport::Tcp),
             "rtspu" => ("rtsp".to_owned(), Transport::Udp),
-            "file" => {
-                return Err(wrong(
-                    format!("`{shown}` is a file, not a camera"),
-                    "use `vedette replay FILE` for files",
-                ));
-            }
             other => {
-                let remedy = "cameras are received by rtsp:// or rtsps://";
+                let remedy = "cameras are received by rtsp://, rtsps://, file://, v4l2:// or test://";
                 return Err(wrong(format!("`{shown}`: cannot receive `{other}`"), remedy));
             }
         };
@@ -120,19 +120,34 @@ impl Target {
         }
         // `Url::set_scheme` refuses some pairs of schemes; the text after the scheme is the same for all.
         let location = format!("{scheme}{}", &url.as_str()[url.scheme().len()..]);
-        Ok(Self { shown: redacted(&location), location, host, port, tls, transport, user, password })
+        let shown = redacted(&location);
+        Ok(Self { shown, location, host, port, tls, transport, user, password, local: None })
+    }
+
+    fn of_local(local: Local) -> Self {
+        Self {
+            location: local.address().to_owned(),
+            shown: local.address().to_owned(),
+            host: String::new(),
+            port: 0,
+            tls: false,
+            transport: Transport::Tcp,
+            user: None,
+            password: None,
+            local: Some(local),
+        }
     }
 }
 
 impl Target {
     /// Whether a refused connection may have a reason that `rtspsrc` does not tell: a name without an address, TLS.
     pub(crate) fn wants_a_closer_look(&self) -> bool {
-        self.tls || self.host.parse::<std::net::IpAddr>().is_err()
+        self.local.is_none() && (self.tls || self.host.parse::<std::net::IpAddr>().is_err())
     }
 }
 
 /// Undoes `%41`; leaves what is no escape as it stands.
-fn unescaped(text: &str) -> String {
+pub(crate) fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -204,7 +219,7 @@ mod tests {
             "",
             "10.0.0.1/a",
             "http://a:geheim@b/",
-            "file:///a.mp4",
+            "file://host/a.mp4",
             "rtsp://",
             "rtsp:///x",
             "rtsp://u:geheim@:99999/",
@@ -213,6 +228,5 @@ mod tests {
             assert_eq!(fault.class, FaultClass::BadUrl, "{url}");
             assert!(!fault.to_string().contains("geheim"), "{fault}");
         }
-        assert!(Target::new(&config("file:///a.mp4")).unwrap_err().remedy.contains("replay"));
     }
 }

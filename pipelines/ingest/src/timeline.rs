@@ -1,19 +1,20 @@
 //! One monotone time line per camera, for the life of the process.
 //!
-//! Owns: where a packet lies on it, and whose wall clock labels it. Pure: arrival and wall time are parameters. Does
-//! not know: pipelines, frames.
+//! Owns: where a packet lies on it. Whose wall clock labels it is decided beside it (`camera_clock.rs`). Pure: arrival
+//! and wall time are parameters. Does not know: pipelines, frames.
 //!
 //! Pictures that are coded out of order (B-frames) come with `pts` out of order and are placed so; every keyframe
 //! lies after everything before it, and a decoder gives its frames in order. So what analysis sees never runs back.
 
 use std::time::Duration;
 
-use vedette_core::{ClockSource, Moment, Mono, Pts};
+use vedette_core::{Moment, Mono, Pts};
 
 use crate::Packet;
+use crate::camera_clock::{CameraClock, ClockNews, ClockReport};
 
 /// A step of the camera's time that arrival does not confirm: the line is re-based there. Also the longest hole that
-/// is no gap, and how far the camera's wall clock may be from ours.
+/// is no gap.
 const JUMP: i128 = 2_000_000_000;
 
 /// How far behind the newest packet one may lie that is coded out of order: 16 pictures at 10 fps (H.264 holds back
@@ -51,6 +52,7 @@ pub struct TimeLine {
     window_began: i128,
     late_since: Option<i128>,
     reconnected: bool,
+    clock: CameraClock,
 }
 
 fn nanos(time: Duration) -> i128 {
@@ -87,7 +89,9 @@ impl TimeLine {
         self.newest = Some(newest.map_or(line, |newest| newest.max(line)));
         self.follow_lead(line - arrival, arrival);
         let gap = std::mem::take(&mut self.reconnected) || rebased || hole;
-        let (wall, clock) = wall_of(packet.reference, wall_now);
+        let late = self.lead.map_or(0, |lead| (arrival + lead - line).max(0));
+        let late = Duration::from_nanos(u64::try_from(late).unwrap_or(u64::MAX));
+        let (wall, clock) = self.clock.label(packet.reference, wall_now, packet.arrival, late);
         Placed { moment: Moment { pts: pts(line), wall, wall_ok, clock }, gap }
     }
 
@@ -96,6 +100,21 @@ impl TimeLine {
     /// may give a slightly earlier point.
     pub fn now(&self, mono: Mono) -> Option<Pts> {
         self.lead.map(|lead| pts(nanos(mono.0) + lead))
+    }
+
+    /// What is to be told of the camera's clock, each thing once.
+    pub fn clock_news(&mut self) -> Option<ClockNews> {
+        self.clock.news()
+    }
+
+    /// How the camera's clock is.
+    pub fn clock(&self) -> ClockReport {
+        self.clock.report()
+    }
+
+    /// Whether the camera tells a time that is too far from ours to be believed.
+    pub fn clock_is_refused(&self) -> bool {
+        self.clock.is_refused()
     }
 
     /// The point of a packet, and whether the line was re-based for it.
@@ -147,19 +166,12 @@ impl TimeLine {
     }
 }
 
-/// The camera's wall clock where it is within 2 s of ours: camera clocks are often wrong.
-fn wall_of(reference: Option<jiff::Timestamp>, wall_now: jiff::Timestamp) -> (jiff::Timestamp, ClockSource) {
-    let near = |camera: &jiff::Timestamp| {
-        wall_now.duration_since(*camera).abs() <= jiff::SignedDuration::from_secs(2)
-    };
-    reference.filter(near).map_or((wall_now, ClockSource::Host), |camera| (camera, ClockSource::Camera))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing;
     use proptest::prelude::*;
+    use vedette_core::ClockSource;
 
     /// Places packets of (stream time, arrival) in ms; gives points in ms and gaps.
     fn placed(line: &mut TimeLine, packets: &[(u64, u64)]) -> Vec<(u64, bool)> {

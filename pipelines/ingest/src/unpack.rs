@@ -13,7 +13,7 @@ use vedette_core::Mono;
 
 use crate::nal::NalReader;
 use crate::receive::Shared;
-use crate::{Codec, Fault, FaultClass, Packet, StreamInfo};
+use crate::{Codec, Fault, FaultClass, Local, Packet, StreamInfo};
 
 /// Takes access units from the element `packets`.
 pub(crate) fn attach(bin: &gst::Bin, shared: &Arc<Shared>) -> Result<(), Fault> {
@@ -21,8 +21,9 @@ pub(crate) fn attach(bin: &gst::Bin, shared: &Arc<Shared>) -> Result<(), Fault> 
     let sink = sink.ok_or_else(|| {
         Fault::new(FaultClass::MissingElement, "no appsink has name=packets", "correct the launch text")
     })?;
-    // Packets are wanted when they come, and the last one need not be kept.
-    sink.set_sync(false);
+    // Packets are wanted when they come, and the last one need not be kept. Those of a file are all there: its times
+    // are its pace.
+    sink.set_sync(shared.target.local.as_ref().is_some_and(Local::repeats));
     sink.set_enable_last_sample(false);
     sink.set_max_buffers(4);
     let mut outlet = Outlet { shared: Arc::clone(shared), unpacker: Unpacker::default(), lossy: false };

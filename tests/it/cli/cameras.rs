@@ -64,6 +64,17 @@ impl Drop for OldCamera {
 }
 
 #[test]
+fn the_test_picture_is_looked_at_without_any_camera() {
+    let ran = vedette(&folder(), "probe test://").run();
+    ran.expect(0, &["test://", "H.264", "640x360", "every 2.0 s"]);
+    for word in ["login", "transport", "clock", "VBR"] {
+        assert!(!ran.out.contains(word), "{word}: {}", ran.out);
+    }
+    let ran = vedette(&folder(), "probe v4l2:///dev/video97").run();
+    ran.expect(1, &["refused:", "v4l2:///dev/video97 is not there", "plug the camera in"]);
+}
+
+#[test]
 fn probe_tells_what_a_camera_sends() {
     let camera = camera(true);
     let folder = folder();
@@ -111,9 +122,13 @@ fn probe_says_what_is_wrong_and_what_to_do() {
         Case(url.replace("/main", "/nothing") + " --user watch", PASSWORD, &["not-found:", "no such stream"]),
         Case("rtsp://127.0.0.1:1/main".to_owned(), "", &["refused:", "127.0.0.1:1", "address and port"]),
         Case("rtsp://camera.invalid/main".to_owned(), "", &["`camera.invalid`", "name", "address"]),
-        Case("http://127.0.0.1/video".to_owned(), "", &["bad-url:", "rtsp:// or rtsps://"]),
+        Case("http://127.0.0.1/video".to_owned(), "", &["bad-url:", "rtsp://, rtsps://, file://"]),
         Case("127.0.0.1/video".to_owned(), "", &["bad-url:", "rtsp://HOST[:PORT]/PATH"]),
-        Case("file:///etc/passwd".to_owned(), "", &["bad-url:", "vedette replay FILE"]),
+        Case(
+            "file:///etc/passwd".to_owned(),
+            "",
+            &["codec:", "holds no H.264, H.265 or MJPEG", "vedette replay FILE"],
+        ),
         Case(old.url.clone(), "", &["codec:", "MP4V-ES", "H.264, H.265 or MJPEG"]),
     ];
     let folder = folder();

@@ -47,6 +47,10 @@ pub enum PacketFault {
     RtpJump(f64),
     /// `seqjump N`: RTP sequence numbers jump.
     SeqJump(u16),
+    /// `ntp SECONDS`: sender reports tell a time that is so far from the right one.
+    Ntp(f64),
+    /// `reports on|off`: whether sender reports (all RTCP) go out.
+    Reports(bool),
 }
 
 /// Faults of the connection.
@@ -87,10 +91,13 @@ impl FromStr for Command {
             "burst" => Ok(Self::Picture(P::Burst(number(verb, argument)?))),
             "seqjump" => Ok(Self::Packet(N::SeqJump(number(verb, argument)?))),
             "rtpjump" => Ok(Self::Packet(N::RtpJump(real(verb, argument, -3600.0..=3600.0)?))),
+            "ntp" => Ok(Self::Packet(N::Ntp(real(verb, argument, -1e9..=1e9)?))),
+            "reports" => Ok(Self::Packet(N::Reports(switch(verb, argument)?))),
             "loss" => Ok(Self::Packet(N::Loss(real(verb, argument, 0.0..=100.0)?))),
             _ => Err(format!(
                 "unknown command `{verb}`; there are: stall, resume, drop, refuse on|off, corrupt N, badsps on|off, \
-                 size, burst N, eos, loss PERCENT, rtpjump SECONDS, seqjump N, freeze on|off, stats"
+                 size, burst N, eos, loss PERCENT, rtpjump SECONDS, seqjump N, ntp SECONDS, reports on|off, \
+                 freeze on|off, stats"
             )),
         }
     }
@@ -130,6 +137,8 @@ mod tests {
             Case("loss 2.5", Command::Packet(PacketFault::Loss(2.5))),
             Case("rtpjump -10", Command::Packet(PacketFault::RtpJump(-10.0))),
             Case("seqjump 5000", Command::Packet(PacketFault::SeqJump(5000))),
+            Case("ntp -7200.5", Command::Packet(PacketFault::Ntp(-7200.5))),
+            Case("reports off", Command::Packet(PacketFault::Reports(false))),
             Case("stats", Command::Stats),
         ];
         for Case(line, expected) in cases {

@@ -1,7 +1,7 @@
-//! Faults on RTP packets, done by a probe behind the payloader. Timestamps are rewritten here and not at the
+//! Faults on RTP packets, done by a probe behind the payloader, and on RTCP ones, behind their session. Timestamps are rewritten here and not at the
 //! source, because the server's sink follows the clock and would wait for a jumped time.
 //!
-//! Owns: the packet header (RFC 3550, section 5.1). Does not know: what the packets carry.
+//! Owns: the headers (RFC 3550, sections 5.1 and 6.4.1). Does not know: what the packets carry.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -17,12 +17,19 @@ const CLOCK_RATE: f64 = 90_000.0;
 const LOSS_SCALE: f64 = 1e6;
 /// Byte offset of the sequence number; the timestamp follows it.
 const SEQUENCE_AT: usize = 2;
+/// The packet type of a sender report, and its length up to the end of its NTP time (32.32 bits).
+const SENDER_REPORT: u8 = 200;
+const REPORT_LENGTH: usize = 16;
+const NTP_SECOND: f64 = 4_294_967_296.0;
 
 #[derive(Debug)]
 struct State {
     loss: u64,
     sequence: u16,
     timestamp: u32,
+    /// What is added to the NTP time of reports, in its own unit.
+    ntp: u64,
+    silent: bool,
     dice: Dice,
 }
 
@@ -34,7 +41,16 @@ pub(crate) struct PacketFaults {
 
 impl PacketFaults {
     pub(crate) const fn new() -> Self {
-        Self { state: Mutex::new(State { loss: 0, sequence: 0, timestamp: 0, dice: Dice::new() }) }
+        Self {
+            state: Mutex::new(State {
+                loss: 0,
+                sequence: 0,
+                timestamp: 0,
+                ntp: 0,
+                silent: false,
+                dice: Dice::new(),
+            }),
+        }
     }
 
     pub(crate) fn apply(&self, fault: PacketFault) {
@@ -47,6 +63,8 @@ impl PacketFaults {
                 state.timestamp = state.timestamp.wrapping_add(ticks);
             }
             PacketFault::SeqJump(by) => state.sequence = state.sequence.wrapping_add(by),
+            PacketFault::Ntp(seconds) => state.ntp = (seconds * NTP_SECOND).round() as i64 as u64,
+            PacketFault::Reports(on) => state.silent = !on,
         }
     }
 
@@ -54,6 +72,20 @@ impl PacketFaults {
     pub(crate) fn attach(self: std::sync::Arc<Self>, pad: &gst::Pad) {
         let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST;
         pad.add_probe(kinds, move |_, info| self.probe(info));
+    }
+
+    /// Puts them behind the RTCP of a session.
+    pub(crate) fn attach_reports(self: std::sync::Arc<Self>, pad: &gst::Pad) {
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.silent {
+                return gst::PadProbeReturn::Drop;
+            }
+            if let Some(gst::PadProbeData::Buffer(packet)) = &mut info.data {
+                state.rewrite_report(packet);
+            }
+            gst::PadProbeReturn::Ok
+        });
     }
 
     fn probe(&self, info: &mut gst::PadProbeInfo<'_>) -> gst::PadProbeReturn {
@@ -95,6 +127,18 @@ impl State {
         self.loss > 0 && self.dice.roll(LOSS_SCALE as u64) < self.loss
     }
 
+    /// A report is first in its compound packet (RFC 3550, section 6.1). Its RTP timestamp follows the packets that were
+    /// sent, hence their jumps: a camera whose RTP clock jumps still knows what time it is.
+    fn rewrite_report(&self, packet: &mut gst::Buffer) {
+        let mut report = [0; REPORT_LENGTH];
+        if packet.copy_to_slice(0, &mut report).is_err() || report[1] != SENDER_REPORT {
+            return;
+        }
+        shift_report(&mut report, self.ntp);
+        // Fails only on memory that cannot be written, and sessions make their own.
+        let _ = packet.make_mut().copy_from_slice(0, &report);
+    }
+
     fn rewrite(&self, packet: &mut gst::Buffer) {
         if self.sequence == 0 && self.timestamp == 0 {
             return;
@@ -107,6 +151,13 @@ impl State {
         // Fails only on memory that cannot be written, and payloaders make their own.
         let _ = packet.make_mut().copy_from_slice(SEQUENCE_AT, &fields);
     }
+}
+
+/// Adds to the NTP time at the end of a sender report's beginning.
+fn shift_report(report: &mut [u8; REPORT_LENGTH], ntp: u64) {
+    let (_, told) = report.split_at_mut(REPORT_LENGTH - 8);
+    let before = told.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    told.copy_from_slice(&before.wrapping_add(ntp).to_be_bytes());
 }
 
 /// Adds to sequence number and timestamp, each big-endian and wrapping.
@@ -142,6 +193,17 @@ mod tests {
         assert_eq!(u16::from_be_bytes([bytes[2], bytes[3]]), 5001);
         assert_eq!(u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]), 1_000_000 - 900_000);
         assert_eq!(bytes[8..], [9, 9, 9, 9]);
+    }
+
+    #[test]
+    fn a_report_tells_another_time() {
+        let mut report = [0; REPORT_LENGTH];
+        report[11] = 100;
+        let faults = PacketFaults::new();
+        faults.apply(PacketFault::Ntp(-1.5));
+        let ntp = faults.state.lock().unwrap().ntp;
+        shift_report(&mut report, ntp);
+        assert_eq!(report[8..], [0, 0, 0, 98, 0x80, 0, 0, 0]);
     }
 
     #[test]

@@ -337,8 +337,23 @@ fn factory(codec: Codec, orders: &Sender<Order>, packets: &Arc<PacketFaults>) ->
         let pad = bin.by_name("pay0").and_then(|e| e.static_pad("src"));
         let (Some(source), Some(pad)) = (source, pad) else { return };
         packets.clone().attach(&pad);
+        let reports = packets.clone();
+        // Its session is there once it is prepared.
+        media.connect_prepared(move |media| {
+            if let Some(pad) = reports_of(&media.element()) {
+                reports.clone().attach_reports(&pad);
+            }
+        });
         // Fails only when the camera is going down.
         let _ = orders.send(Order::Medium(source));
     });
     factory
+}
+
+/// Where the RTCP of a medium leaves its session.
+fn reports_of(medium: &gst::Element) -> Option<gst::Pad> {
+    let pipeline = medium.parent().and_downcast::<gst::Bin>()?;
+    let mut elements = pipeline.iterate_elements().into_iter().flatten();
+    let session = elements.find(|e| e.factory().is_some_and(|f| f.name() == "rtpbin"))?;
+    session.static_pad("send_rtcp_src_0")
 }

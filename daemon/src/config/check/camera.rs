@@ -6,13 +6,14 @@ use std::sync::Arc;
 use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
 use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
-use vedette_ingest::DecoderChoice;
+use vedette_ingest::{DecoderChoice, Local};
 
 use super::super::layer::{Origin, Part};
 use super::super::raw::{RawCamera, RuleTable};
 use super::super::words::hint;
 use super::super::{Camera, CameraEvidence, Config};
-use super::{Check, evidence, url};
+use super::url::{self, CleanUrl};
+use super::{Check, evidence};
 
 const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
 const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
@@ -64,7 +65,7 @@ pub(super) fn build(
         return None;
     };
     let keys = ["camera", id, "url"];
-    let clean = url::parse(&url, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
+    let clean = stream(check, &keys, &url)?;
     if clean.user.is_some() || clean.password.is_some() {
         check.warning(&keys, url::login_remedy("camera", id));
     }
@@ -121,6 +122,20 @@ fn main_stream(
         check.value_error(&keys, message);
     }
     Some(clean.url)
+}
+
+/// The address of a stream: of a camera on the network, or of one on this machine.
+fn stream(check: &mut Check<'_>, keys: &[&str], url: &str) -> Option<CleanUrl> {
+    let Some(local) = Local::of(url) else {
+        let schemes: Vec<&str> = SCHEMES.into_iter().chain(Local::schemes()).collect();
+        return url::parse(url, &schemes).map_err(|message| check.value_error(keys, message)).ok();
+    };
+    let local = local.map_err(|message| check.value_error(keys, message)).ok()?;
+    // No error: it may be there by the time it is opened, and one camera never keeps the others from starting.
+    if let Err(fault) = local.look() {
+        check.warning(keys, format!("{}; {}", fault.message, fault.remedy));
+    }
+    Some(CleanUrl::without_login(url, local.scheme()))
 }
 
 /// Two files of one `conf.d` that both give a camera its URL are two cameras with one name.

@@ -12,6 +12,13 @@ pub(super) struct CleanUrl {
     pub(super) password: Option<Secret>,
 }
 
+impl CleanUrl {
+    /// Of an address that cannot hold any.
+    pub(super) fn without_login(url: &str, scheme: &str) -> Self {
+        Self { url: url.to_owned(), scheme: scheme.to_owned(), user: None, password: None }
+    }
+}
+
 /// Takes a URL apart; the error never holds its login.
 pub(super) fn parse(text: &str, schemes: &[&str]) -> Result<CleanUrl, String> {
     let choices = || {
@@ -28,10 +35,6 @@ pub(super) fn parse(text: &str, schemes: &[&str]) -> Result<CleanUrl, String> {
     if !schemes.contains(&url.scheme()) {
         return Err(format!("`{}:` is not supported; there are: {}", url.scheme(), choices()));
     }
-    if url.scheme() == "file" {
-        let named = url.path().len() > 1 && url.host_str().is_none();
-        return if named { Ok(clean(&url)) } else { Err("names no file: write file:///PATH".to_owned()) };
-    }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(format!("`{}` names no host", redacted(text)));
     }
@@ -41,7 +44,7 @@ pub(super) fn parse(text: &str, schemes: &[&str]) -> Result<CleanUrl, String> {
         // Cannot fail: there is a host.
         let (_, _) = (url.set_password(None), url.set_username(""));
     }
-    Ok(CleanUrl { user, password, ..clean(&url) })
+    Ok(CleanUrl { user, password, ..CleanUrl::without_login(url.as_str(), url.scheme()) })
 }
 
 /// What to do about a login in a URL.
@@ -50,10 +53,6 @@ pub(super) fn login_remedy(table: &str, id: &str) -> String {
         "the URL holds a login that everybody who may read this file can see: move it to `vedette.secrets`: \
          [{table}.{id}] user = …, password = …"
     )
-}
-
-fn clean(url: &url::Url) -> CleanUrl {
-    CleanUrl { url: url.to_string(), scheme: url.scheme().to_owned(), user: None, password: None }
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -78,18 +77,12 @@ mod tests {
         assert_eq!(url.url, "rtsp://10.0.0.17:8554/a?x=1");
         assert_eq!(url.user.as_deref(), Some("me"));
         assert_eq!(url.password.unwrap().reveal(), "p@ss");
-        assert_eq!(parse("file:///tmp/a.mkv", &["file"]).unwrap().url, "file:///tmp/a.mkv");
     }
 
     #[test]
     fn errors_hold_no_login() {
-        for text in [
-            "rtsp://me:hunter2@:99999/a",
-            "rtsp://me:hunter2@",
-            "http://me:hunter2@h/",
-            "hunter2@h",
-            "file://",
-        ] {
+        for text in ["rtsp://me:hunter2@:99999/a", "rtsp://me:hunter2@", "http://me:hunter2@h/", "hunter2@h"]
+        {
             let error = parse(text, &["rtsp", "file"]).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -199,6 +199,14 @@ pub struct CameraStats {
     /// From arrival to the detector's answer, mean over analysed pictures, milliseconds.
     #[serde(serialize_with = "three")]
     pub delay_ms: f64,
+    /// The camera's clock minus this host's at its last RTCP sender report; absent before the first.
+    #[serde(serialize_with = "whole")]
+    pub clock_offset_ms: Option<f64>,
+    /// How much faster than this host's it runs, in millionths; absent in the first minute.
+    #[serde(serialize_with = "whole")]
+    pub clock_drift_ppm: Option<f64>,
+    /// How often it stepped by more than 0.5 s.
+    pub clock_steps: u64,
 }
 
 /// Counters of one broker since the start.
@@ -300,6 +308,10 @@ fn one<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(*value, 1))
 }
 
+fn whole<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(|value| rounded(value, 0)).serialize(serializer)
+}
+
 fn three<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(*value, 3))
 }
@@ -368,6 +380,9 @@ mod tests {
             evidence_lost: 0,
             infer_ms: 15.100_04,
             delay_ms: 31.4,
+            clock_offset_ms: Some(-112.4),
+            clock_drift_ppm: None,
+            clock_steps: 1,
         };
         let mut answer = Histogram::default();
         (0..12).for_each(|_| answer.note(std::time::Duration::from_millis(4)));
