@@ -39,7 +39,8 @@ use duties::Duties;
 pub use error::StartError;
 pub use kept::Kept;
 use translate::{
-    detector_options, evidence_deps, model_stats, provider_shares, scenes_every, sink_configs, stamp, stats_of,
+    detector_options, evidence_deps, model_stats, provider_shares, scenes_every, sink_configs, stamp,
+    stats_of,
 };
 
 /// The folder of the state in which `model import` puts models.
