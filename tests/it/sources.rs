@@ -1,6 +1,4 @@
 //! Cameras that stand on no network, and what is said of cameras' clocks, watched by a whole node.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
-#![expect(clippy::print_stdout, reason = "says why a test is skipped")]
 
 use std::time::Duration;
 
