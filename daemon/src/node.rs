@@ -112,7 +112,7 @@ fn open_detector_building(config: &Config, host: &Host, background: bool) -> Res
 /// asks it, and a reload before it stops what runs.
 ///
 /// # Errors
-/// An unknown model, classes that it does not know, a pipeline that no description has.
+/// An unknown model, classes that it does not know, a pipeline that no description has, a key that cannot be used.
 pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
     let manifest = Manifest::load(&host.models(), &config.inference.model)?;
     let wrong = config.check_labels(manifest.labels());
@@ -125,6 +125,10 @@ pub fn judge(config: &Config, host: &Host) -> Result<(), StartError> {
             descriptions.get(name).map_err(|e| StartError::Pipeline(camera.id.clone(), e))?;
         }
         camera.decoder.check(&descriptions).map_err(|fault| StartError::Decoder(camera.id.clone(), fault))?;
+    }
+    if config.node.sign {
+        // A key that cannot be used must not be found out when nothing runs any more.
+        Signer::read(&host.state)?;
     }
     Ok(())
 }

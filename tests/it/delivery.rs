@@ -32,6 +32,8 @@ const SOON: Duration = Duration::from_secs(120);
 macro_rules! need_detector {
     () => {
         if let Some(reason) = site::lacks() {
+            // A soak that ran nothing has shown nothing.
+            assert!(std::env::var_os("VEDETTE_SOAK_SECONDS").is_none(), "{reason}");
             println!("skipped: {reason}");
             return;
         }

@@ -119,7 +119,7 @@ impl Audit {
             return None;
         }
         let (topic, payload) = parts(line);
-        let (kind, reason) = self.judge(topic, payload);
+        let (kind, reason) = if is_cleared(line) { (Kind::Other, None) } else { self.judge(topic, payload) };
         let count = match kind {
             Kind::Valid => &mut self.report.valid,
             Kind::Invalid => &mut self.report.invalid,
@@ -145,7 +145,7 @@ impl Audit {
             }
             Verdict::Unsigned => {
                 let numbered = message.contains_key("seq") || message.contains_key("epoch");
-                let produced = topic.ends_with(b"/event") || topic.ends_with(b"/evidence");
+                let produced = is_produced(topic);
                 if numbered || produced {
                     (Kind::Unsigned, Some("no signature"))
                 } else {
@@ -191,6 +191,17 @@ impl Seen {
         let (messages, repeats) = (self.messages.len() as u64, self.repeats);
         Some(Numbers { node, epoch, first, last, messages, repeats, gaps: gaps.collect() })
     }
+}
+
+/// What `mosquitto_sub -v` prints of a retained topic that is cleared; produced messages are none.
+fn is_cleared(line: &[u8]) -> bool {
+    let topic = line.strip_suffix(b" (null)").filter(|topic| !topic.is_empty() && topic[0] != b'{');
+    topic.is_some_and(|topic| !is_produced(topic))
+}
+
+/// Whether what comes on this topic has a number.
+fn is_produced(topic: &[u8]) -> bool {
+    topic.ends_with(b"/event") || topic.ends_with(b"/evidence")
 }
 
 /// Topic, empty where there is none, and payload.

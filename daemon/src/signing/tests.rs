@@ -154,6 +154,7 @@ fn a_stream_is_told_line_by_line_and_by_its_numbers() {
     assert_eq!(kind(&mut audit, unsigned), Kind::Unsigned);
     assert_eq!(kind(&mut audit, &verbose("vedette/box/gate/evidence", status)), Kind::Unsigned);
     assert_eq!(kind(&mut audit, &verbose("vedette/box/status", status)), Kind::Other);
+    assert_eq!(kind(&mut audit, b"vedette/box/gate/state/gone (null)"), Kind::Other, "it is cleared");
     assert_eq!(kind(&mut audit, &signer().sign(status.to_vec())), Kind::Invalid, "no number");
     assert_eq!(audit.take(b"\n"), None);
     for broken in [b"".as_slice(), b"vedette/box/gate/event (null)", b"\xff\xfe", b"{\"v\":1"] {
@@ -162,9 +163,9 @@ fn a_stream_is_told_line_by_line_and_by_its_numbers() {
     }
     let double = signer().sign(br#"{"v":2,"epoch":"e","seq":4,"node":"box"}"#.to_vec());
     let line = audit.take(&double).unwrap();
-    assert_eq!((line.line, line.kind), (15, Kind::Invalid), "{line:?}");
+    assert_eq!((line.line, line.kind), (16, Kind::Invalid), "{line:?}");
     let report = audit.report();
-    assert_eq!((report.valid, report.invalid, report.unsigned, report.other), (5, 5, 2, 1));
+    assert_eq!((report.valid, report.invalid, report.unsigned, report.other), (5, 5, 2, 2));
     assert!(!report.is_good());
     let [numbers] = report.epochs.as_slice() else { panic!("{report:?}") };
     assert_eq!((numbers.first, numbers.last, numbers.messages, numbers.repeats), (3, 10, 4, 1));

@@ -24,7 +24,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use vedette_core::{CameraId, Event, Name, Phase};
+use vedette_core::{CameraId, Event, Name, Phase, Severity};
 
 use super::settings::check_prefix;
 use super::vedette::{self, Vedette};
@@ -145,7 +145,9 @@ impl<'a> Announcer<'a> {
     /// The appliance's own events, and test alarms, where the broker gets them.
     fn health(&self, camera: Option<&CameraId>, availability: &Value, components: &mut Components<'_>) {
         let passes = ["health", "test"].iter().any(|kind| self.interest.takes_kind(kind));
-        if passes && self.interest.takes_camera(camera) {
+        let severities = [Severity::Alarm, Severity::Fault, Severity::Warning];
+        let urgent = severities.into_iter().any(|severity| self.interest.takes_severity(severity));
+        if passes && urgent && self.interest.takes_camera(camera) {
             let below = camera.map_or("event".to_owned(), |camera| format!("{camera}/event"));
             components.add("health", health(&self.topic(&below), availability));
         } else {

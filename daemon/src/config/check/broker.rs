@@ -92,7 +92,10 @@ pub(super) fn build(
     let (user, password) = (user.or(url_user), password.map(Secret::new).or(url_password));
     let listen = check_listen(check, id, listen, url == EMBEDDED);
     if url == EMBEDDED {
-        check_embedded_login(check, id, listen, user.is_some(), password.is_some());
+        // An empty one keeps nobody out.
+        let user = user.as_ref().is_some_and(|user| !user.is_empty());
+        let password = password.as_ref().is_some_and(|password| !password.reveal().is_empty());
+        check_embedded_login(check, id, listen, user, password);
     }
     let name = name?;
     let filter = check_filter(check, ["broker", id], filter);

@@ -291,6 +291,7 @@ pub(super) fn open(
         host: host.clone(),
         ca: config.ca.clone(),
         shows_certificate: config.client_certificate.is_some(),
+        may_show_certificate: true,
     };
     Ok((sender, Poller { whom: Whom { broker: config.id.clone(), peer, tls: *tls }, inner }))
 }

@@ -10,6 +10,9 @@ use jiff::Timestamp;
 use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error, PeerIncompatible};
 use vedette_core::{Clock as _, SystemClock};
 
+/// What this program's ciphers need at the other side.
+const CIPHERS: &str = "enable ECDHE with AES-GCM or ChaCha20 there";
+
 /// Names of a certificate that are shown; it may have hundreds.
 const NAMES: usize = 4;
 
@@ -24,6 +27,8 @@ pub(in crate::sinks) struct Peer {
     pub(in crate::sinks) ca: Option<PathBuf>,
     /// Whether the daemon shows a certificate of its own.
     pub(in crate::sinks) shows_certificate: bool,
+    /// Whether its table in the configuration has keys for one.
+    pub(in crate::sinks) may_show_certificate: bool,
 }
 
 /// What came of a handshake that failed, or of the first read after it: TLS 1.3 refuses a client's certificate there.
@@ -132,11 +137,13 @@ impl Peer {
     fn alert(&self, alert: Alert) -> Failure {
         let at = &self.address;
         Failure::Refused(match alert {
-            Alert::ProtocolVersion | Alert::InsufficientSecurity => self.outdated(),
+            Alert::ProtocolVersion => self.outdated(),
+            Alert::InsufficientSecurity => format!("{at} shares no cipher with this program: {CIPHERS}"),
             Alert::CertificateRequired => self.demands_certificate(),
+            Alert::BadCertificate if !self.shows_certificate => self.demands_certificate(),
             // TLS 1.2 has no alert of its own for a certificate that is missing.
-            Alert::HandshakeFailure | Alert::BadCertificate if !self.shows_certificate => {
-                self.demands_certificate()
+            Alert::HandshakeFailure if !self.shows_certificate => {
+                format!("{}; or shares no cipher with this program: {CIPHERS}", self.demands_certificate())
             }
             Alert::UnknownCA
             | Alert::BadCertificate
@@ -162,10 +169,12 @@ impl Peer {
     }
 
     fn demands_certificate(&self) -> String {
-        format!(
-            "{} demands a client certificate: give `client_certificate` and `client_key`, signed by a CA it trusts",
-            self.address
-        )
+        let remedy = if self.may_show_certificate {
+            "give `client_certificate` and `client_key`, signed by a CA it trusts"
+        } else {
+            "webhooks have none; let it ask for the `token` instead, or put a proxy before it"
+        };
+        format!("{} demands a client certificate: {remedy}", self.address)
     }
 }
 
@@ -197,7 +206,8 @@ mod tests {
 
     fn peer(shows_certificate: bool) -> Peer {
         let (address, host) = ("broker.plant7:8883".to_owned(), "broker.plant7".to_owned());
-        Peer { address, host, ca: Some(PathBuf::from("/etc/vedette/ca.pem")), shows_certificate }
+        let ca = Some(PathBuf::from("/etc/vedette/ca.pem"));
+        Peer { address, host, ca, shows_certificate, may_show_certificate: true }
     }
 
     fn refused(of: &Peer, error: &Error, synchronised: bool) -> String {
@@ -260,6 +270,8 @@ mod tests {
             (invalid(other), false, "check `ca`"),
             (Error::AlertReceived(Alert::CertificateRequired), false, "demands a client certificate"),
             (Error::AlertReceived(Alert::HandshakeFailure), false, "demands a client certificate"),
+            (Error::AlertReceived(Alert::HandshakeFailure), false, "or shares no cipher"),
+            (Error::AlertReceived(Alert::InsufficientSecurity), false, "enable ECDHE"),
             (Error::AlertReceived(Alert::UnknownCA), true, "refuses the daemon's certificate (UnknownCA)"),
             (Error::AlertReceived(Alert::HandshakeFailure), true, "refuses the daemon's certificate"),
             (Error::AlertReceived(Alert::ProtocolVersion), false, "enable TLS 1.2"),

@@ -194,7 +194,7 @@ impl Poster {
 
     fn peer(&self) -> Peer {
         let (host, ca) = (self.hook.host.clone(), self.ca.clone());
-        Peer { address: self.address(), host, ca, shows_certificate: false }
+        Peer { address: self.address(), host, ca, ..Peer::default() }
     }
 
     /// TLS 1.3 refuses a client without certificate after the handshake.
