@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use vedette_analysis::rules::RuleSetup;
 use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Span};
-use vedette_ingest::Transport;
+use vedette_ingest::{Transport, Trust};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
 pub use self::load::{from_text, load};
@@ -243,8 +243,10 @@ pub struct Camera {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Secret>,
-    /// How RTP comes. Default TCP.
+    /// How RTP comes. Default: TCP, and UDP where that is refused.
     pub transport: Transport,
+    /// Which certificate of an `rtsps` camera is good. Default: what the system trusts.
+    pub trust: Trust,
     /// Analysed frames per second, 0.2..=30. Default 5.
     pub fps: f32,
     /// The receive description. Default: chosen by URL and codec.

@@ -2,6 +2,7 @@
 //!
 //! Owns: the receiver, the decoder, the ring and the watchdog of this connection. Does not know: back-off, incidents.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ struct Link {
 pub(super) fn run_once(camera: &mut Camera) -> Ending {
     camera.report.connecting();
     let deps = &camera.deps;
-    let receiver = match Receiver::open(&source(&camera.config), &deps.descriptions, deps.clock.clone()) {
+    let receiver = match Receiver::open(&camera.source, &deps.descriptions, deps.clock.clone()) {
         Ok(receiver) => receiver,
         Err(fault) => return Ending::Fault(fault),
     };
@@ -102,7 +103,7 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
     }
 }
 
-/// What ingest needs to know of a camera.
+/// What ingest needs to know of a camera: one for all its connections.
 pub(crate) fn source(config: &config::Camera) -> SourceConfig {
     SourceConfig {
         camera: config.id.clone(),
@@ -110,6 +111,8 @@ pub(crate) fn source(config: &config::Camera) -> SourceConfig {
         user: config.user.clone(),
         password: config.password.clone(),
         transport: config.transport,
+        route: Arc::default(),
+        trust: config.trust.clone(),
         pipeline: config.pipeline.clone(),
     }
 }

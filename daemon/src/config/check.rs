@@ -119,7 +119,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
     }
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
-        if let Some(camera) = camera::build(check, &id, raw) {
+        if let Some(camera) = camera::build(check, &id, raw, &options.config_dir) {
             cameras.insert(camera.id.clone(), Arc::new(camera));
         }
     }

@@ -21,10 +21,12 @@ mod picture;
 pub mod probe;
 pub mod receive;
 pub mod ring;
+pub mod route;
 pub mod source;
 #[cfg(test)]
 mod testing;
 pub mod timeline;
+pub mod trust;
 mod unpack;
 pub mod watchdog;
 
@@ -39,8 +41,10 @@ pub use packet::{Codec, Item, Packet, StreamInfo};
 pub use probe::{Probe, probe};
 pub use receive::{Receiver, leaked_pipelines};
 pub use ring::Ring;
+pub use route::Route;
 pub use source::{SourceConfig, Transport};
 pub use timeline::{Placed, TimeLine};
+pub use trust::{Fingerprint, Trust};
 pub use watchdog::Watchdog;
 
 /// Starts GStreamer once for the process: reads its plugin registry. Later calls do nothing. Set GStreamer's

@@ -51,7 +51,7 @@ impl Unpacker {
         let Some(stream) = self.stream_of(caps) else { return };
         let Ok(map) = buffer.map_readable() else { return };
         let keyframe = stream.codec == Codec::Mjpeg || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        self.shared.packets.store(true, Ordering::Relaxed);
+        self.shared.note_packet();
         if self.lossy && !keyframe {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;

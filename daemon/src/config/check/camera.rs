@@ -1,14 +1,16 @@
 //! One camera: URL, rates, shapes and rules, and that rules name shapes that there are.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
 use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
+use vedette_ingest::{Transport, Trust};
 
 use super::super::layer::{Origin, Part};
-use super::super::raw::{RawCamera, RuleTable};
+use super::super::raw::{RawCamera, RuleTable, Tls};
 use super::super::words::hint;
 use super::super::{Camera, Config};
 use super::Check;
@@ -18,8 +20,9 @@ const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
 const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
 
 /// Checks a camera; `None` where none could be made of it.
-pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<Camera> {
-    let RawCamera { url, user, password, transport, fps, pipeline, mask, zone, line, rule } = raw;
+pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera, folder: &Path) -> Option<Camera> {
+    let RawCamera { url, user, password, transport, ca, pin, tls, fps, pipeline, mask, zone, line, rule } =
+        raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
         check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
@@ -45,12 +48,19 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
     if clean.user.is_some() || clean.password.is_some() {
         check.warning(&keys, url::login_remedy("camera", id));
     }
+    let secure = clean.scheme == "rtsps";
+    if secure && transport == Transport::Udp {
+        let message = format!("`camera.{id}`: over UDP pictures are not encrypted, though `url` says rtsps");
+        check.warning(&["camera", id, "transport"], message);
+    }
+    let trust = trust(check, id, secure, (ca.map(|file| folder.join(file)), pin, tls));
     Some(Camera {
         id: name?,
         url: clean.url,
         user: user.or(clean.user),
         password: password.map(Secret::new).or(clean.password),
         transport,
+        trust,
         fps,
         pipeline,
         masks,
@@ -58,6 +68,49 @@ pub(super) fn build(check: &mut Check<'_>, id: &str, raw: RawCamera) -> Option<C
         lines,
         rules,
     })
+}
+
+/// Which certificate is good: one word at most says so, and only where there is TLS.
+fn trust(
+    check: &mut Check<'_>,
+    id: &str,
+    secure: bool,
+    (ca, pin, tls): (Option<PathBuf>, Option<String>, Tls),
+) -> Trust {
+    let insecure = tls == Tls::Insecure;
+    let given = [("ca", ca.is_some()), ("pin", pin.is_some()), ("tls", insecure)];
+    let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    if let Some(key) = given.first().filter(|_| !secure) {
+        let message =
+            "is of no use, since `rtsp` is not encrypted: write the address as `rtsps://…`, or leave it out";
+        check.value_error(&["camera", id, key], message);
+        return Trust::System;
+    }
+    if let [first, .., last] = given[..] {
+        check.value_error(
+            &["camera", id, last],
+            format!("contradicts `{first}`: give one of `ca`, `pin`, `tls`"),
+        );
+    }
+    if let Some(file) = &ca
+        && let Err(error) = std::fs::File::open(file)
+    {
+        check.value_error(&["camera", id, "ca"], format!("{} cannot be opened: {error}", file.display()));
+    }
+    let pin = pin.and_then(|pin| pin.parse().map_err(|e| check.value_error(&["camera", id, "pin"], e)).ok());
+    if insecure {
+        let message = format!(
+            "`camera.{id}`: its certificate is not checked, so that who is between can watch: `vedette probe` prints \
+             what `pin` takes"
+        );
+        check.warning(&["camera", id, "tls"], message);
+    }
+    match (ca, pin) {
+        _ if insecure => Trust::Insecure,
+        (Some(file), _) => Trust::Ca(file),
+        (None, Some(pin)) => Trust::Pin(pin),
+        (None, None) => Trust::System,
+    }
 }
 
 /// Two files of one `conf.d` that both give a camera its URL are two cameras with one name.

@@ -88,7 +88,7 @@ pub struct CameraStatus {
     pub decode: &'static str,
     /// Analysed frames a second.
     pub fps: f64,
-    /// Why it is not live, with the remedy.
+    /// Why it is not live, with the remedy; of a live one what to know.
     pub reason: Option<String>,
     /// When `state` became so.
     pub since: Timestamp,
