@@ -205,6 +205,30 @@ mod tests {
     }
 
     #[test]
+    fn one_transport_after_the_other_is_tried_where_that_is_left_open() {
+        let config =
+            crate::SourceConfig { transport: Transport::Auto, ..crate::testing::config("rtsp://cam/1") };
+        let target = || Target::new(&config).unwrap();
+        let fault = refused_way(&target());
+        assert_eq!(fault.to_string(), "transport: rtsp://cam/1 refuses to send over TCP; trying UDP");
+        let fault = no_datagrams(&target());
+        assert!(fault.is_configuration() && fault.message.contains("neither by TCP nor by UDP"), "{fault}");
+        config.route.works(Transport::Udp);
+        let again = [no_datagrams(&target()), refused_way(&target()), no_datagrams(&target())];
+        assert!(
+            again.iter().all(|fault| fault.class == FaultClass::Transport),
+            "what has worked may work again"
+        );
+        let secure =
+            crate::SourceConfig { transport: Transport::Auto, ..crate::testing::config("rtsps://cam/1") };
+        let fault = refused_way(&Target::new(&secure).unwrap());
+        assert_eq!(
+            (fault.class, fault.remedy.as_str()),
+            (FaultClass::Codec, "choose TCP (interleaved) in the camera")
+        );
+    }
+
+    #[test]
     fn messages_of_rtspsrc_have_a_class() {
         struct Case(glib::Error, &'static str, bool, FaultClass);
         let error = |kind: ResourceError, text: &str| glib::Error::new(kind, text);
