@@ -4,6 +4,7 @@ mod cli;
 mod delivery;
 mod demo;
 mod dialects;
+mod drops;
 mod embedded;
 mod faults;
 mod mqtt;
