@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver as Inbox, bounded, select, tick};
 use jiff::tz::TimeZone;
 use vedette_analysis::SceneConfig;
 use vedette_core::{Clock, EndedBy, Shutdown};
-use vedette_ingest::{Backoff, Descriptions, Fault, Masks};
+use vedette_ingest::{Backoff, Descriptions, Fault, Masks, SourceConfig, Transport, Trust};
 
 use crate::arming::Arming;
 use crate::config;
@@ -111,6 +111,7 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
     };
     let analyst = Analyst::new(&config, &deps, Arc::clone(&counters), Arc::clone(&recorder))?;
     let camera = Camera {
+        source: source(&config),
         config: Arc::clone(&config),
         deps,
         counters: Arc::clone(&counters),
@@ -200,6 +201,7 @@ impl RunningCamera {
 /// All that the camera's thread owns.
 struct Camera {
     config: Arc<config::Camera>,
+    source: SourceConfig,
     deps: CameraDeps,
     counters: Arc<CameraCounters>,
     report: Arc<Report>,
@@ -313,14 +315,27 @@ impl Camera {
         }
     }
 
+    /// What is to know of a camera that is live.
+    fn remarks(&self) -> Option<String> {
+        let insecure = self.config.trust == Trust::Insecure;
+        let fallen_back = self.source.route.worked() == Some(Transport::Udp);
+        let all = [
+            self.deps.inference.overload(&self.config.id),
+            self.analyst.clock_trouble(),
+            insecure.then(|| "its certificate is not checked (`tls = \"insecure\"`)".to_owned()),
+            fallen_back.then(|| "received over UDP, since TCP is refused".to_owned()),
+        ];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     fn tick(&mut self) {
         self.analyst.tick();
         if let Some(length) = self.deps.wakes.take(&self.config.id) {
             self.adaptive.wake(length);
         }
         if self.report.is_live() {
-            let overload = self.deps.inference.overload(&self.config.id);
-            self.report.set(CameraState::Live, overload.or_else(|| self.analyst.clock_trouble()));
+            self.report.set(CameraState::Live, self.remarks());
         }
         self.report.refresh(self.adaptive.gate());
         // While an inference is under way only its answer counts as progress: a session that hangs is what the

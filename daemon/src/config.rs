@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use vedette_analysis::gate::Mode;
 use vedette_analysis::rules::RuleSetup;
 use vedette_core::{CameraId, Class, Name, Polygon, Polyline, Secret, Severity, Span};
-use vedette_ingest::{DecoderChoice, LoopFilter, Transport};
+use vedette_ingest::{DecoderChoice, LoopFilter, Transport, Trust};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Level, Snippet};
 pub use self::load::{from_text, load};
@@ -253,8 +253,10 @@ pub struct Camera {
     pub user: Option<String>,
     /// Password.
     pub password: Option<Secret>,
-    /// How RTP comes. Default TCP.
+    /// How RTP comes. Default: TCP, and UDP where that is refused.
     pub transport: Transport,
+    /// Which certificate of an `rtsps` camera is good. Default: what the system trusts.
+    pub trust: Trust,
     /// Analysed frames per second, 0.2..=30. Default 5.
     pub fps: f32,
     /// Whether it rests while nothing moves. Default adaptive.

@@ -69,6 +69,17 @@ pub fn bound_arenas() {
 #[cfg(not(target_env = "gnu"))]
 pub fn bound_arenas() {}
 
+/// Gives memory that is freed back to the system, so that what is resident is what is held: before it is measured.
+#[cfg(target_env = "gnu")]
+pub fn give_back() {
+    // SAFETY: `malloc_trim` takes the allocator's own locks and may be called at any time; it touches free memory alone.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators give it back by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub fn give_back() {}
+
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// What to set; variables that the user set are left alone, but for telemetry.

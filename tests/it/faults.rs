@@ -17,9 +17,9 @@ use vedette_tests::subscriber::{Message, Subscriber};
 use vedette_tests::testcam::{Options, TestCam};
 
 /// Everything that is not measured happens within this, however busy the machine is.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// The promise: frames again so long after the camera answers.
-const RECOVERY: Duration = Duration::from_secs(10);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(10);
 /// The promise: memory does not grow by more.
 const GROWTH: u64 = 5 << 20;
 /// Longer than anything is under way: the jitter buffer of 200 ms, sockets of loopback, one decoder.
@@ -35,7 +35,7 @@ macro_rules! need_detector {
     };
 }
 
-fn camera() -> TestCam {
+pub(crate) fn camera() -> TestCam {
     let other = Some(small_clip(Kind::Size).unwrap());
     TestCam::start(Options { other, ..Options::new(small_clip(Kind::H264).unwrap()) }).unwrap()
 }
@@ -51,7 +51,30 @@ struct Rig {
 /// Of a camera while nothing is under way to it: units sent less those received, and received less those decoded.
 /// Where neither changes over a test, every frame that was sent came through.
 #[derive(Debug, PartialEq, Eq)]
-struct Missing(i64, i64);
+pub(crate) struct Missing(i64, i64);
+
+/// Holds a camera still for a moment that is too short to count as a stall.
+pub(crate) fn settle(site: &mut Site, camera: &TestCam, name: &str) -> Missing {
+    camera.command("stall").unwrap();
+    let seen = Cell::new((0, Mono::default()));
+    site.wait_until(&format!("{name} at rest"), SOON, |site| {
+        let (now, count) = (site.clock().now(), site.received(name) + site.decoded(name));
+        if seen.get().0 != count {
+            seen.set((count, now));
+        }
+        now.since(seen.get().1) >= SETTLED
+    });
+    let count = |n: u64| i64::try_from(n).unwrap();
+    let sent = camera.stats().unwrap()["units"].as_i64().unwrap();
+    let (received, decoded) = (count(site.received(name)), count(site.decoded(name)));
+    camera.command("resume").unwrap();
+    Missing(sent - received, received - decoded)
+}
+
+/// Faults of the link that camera `a` has had.
+pub(crate) fn counted(site: &Site) -> u64 {
+    faults(site).1
+}
 
 impl Rig {
     fn start() -> Self {
@@ -115,23 +138,9 @@ impl Rig {
         assert!(after.saturating_sub(before) <= GROWTH, "{what}: from {before} to {after} bytes");
     }
 
-    /// Holds a camera still for a moment that is too short to count as a stall.
     fn settle(&mut self, name: &str) -> Missing {
         let camera = if name == "a" { &self.a } else { &self.b };
-        camera.command("stall").unwrap();
-        let seen = Cell::new((0, Mono::default()));
-        self.site.wait_until(&format!("{name} at rest"), SOON, |site| {
-            let (now, count) = (site.clock().now(), site.received(name) + site.decoded(name));
-            if seen.get().0 != count {
-                seen.set((count, now));
-            }
-            now.since(seen.get().1) >= SETTLED
-        });
-        let count = |n: u64| i64::try_from(n).unwrap();
-        let sent = camera.stats().unwrap()["units"].as_i64().unwrap();
-        let (received, decoded) = (count(self.site.received(name)), count(self.site.decoded(name)));
-        camera.command("resume").unwrap();
-        Missing(sent - received, received - decoded)
+        settle(&mut self.site, camera, name)
     }
 
     /// The neighbour had no part in any of it.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use vedette_core::{CameraId, Clock, ClockSource, Moment, Pts, Shutdown, SystemClock};
 use vedette_ingest::{
-    Decoder, Descriptions, FaultClass, Item, Masks, Packet, Receiver, SourceConfig, Transport, open_decoder,
+    Decoder, Descriptions, FaultClass, Item, Masks, Packet, Receiver, Route, SourceConfig, Transport, Trust,
+    open_decoder,
 };
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::skipped;
@@ -23,6 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(90);
 struct Vlc {
     child: Child,
     url: String,
+    route: Arc<Route>,
     _home: tempfile::TempDir,
 }
 
@@ -62,7 +64,7 @@ impl Vlc {
             .process_group(0)
             .spawn()
             .expect("VLC starts");
-        let mut vlc = Self { child, url, _home: home };
+        let mut vlc = Self { child, url, route: Arc::default(), _home: home };
         vlc.wait_until_it_listens(port);
         Some(vlc)
     }
@@ -85,6 +87,8 @@ impl Vlc {
             user: None,
             password: None,
             transport,
+            route: Arc::clone(&self.route),
+            trust: Trust::System,
             pipeline: None,
         };
         Receiver::open(&config, &descriptions(), Arc::new(SystemClock::new())).expect("a receiver")
@@ -130,12 +134,17 @@ fn moment(packet: &Packet) -> Moment {
 #[test]
 fn frames_come_over_udp() {
     let Some(vlc) = Vlc::start() else { return };
-    let (receiver, clock) = (vlc.open(Transport::Udp), SystemClock::new());
+    let (mut receiver, clock) = (vlc.open(Transport::Udp), SystemClock::new());
     let mut decoder: Option<Box<dyn Decoder>> = None;
     let (mut frames, mut size) = (0, (0, 0));
     while frames < 50 {
         let packet = match next(&receiver, &clock) {
             Item::Packet(packet) => packet,
+            // VLC listens before it has opened its clip.
+            Item::Fault(fault) if frames == 0 && fault.message.contains("(500)") => {
+                receiver = vlc.open(Transport::Udp);
+                continue;
+            }
             Item::Fault(fault) => panic!("{fault}, after {frames} frames"),
         };
         if decoder.is_none() && packet.keyframe {
@@ -167,6 +176,28 @@ fn a_refused_transport_is_a_fault_of_the_configuration_and_names_the_other() {
         fault = refusal();
     }
     assert!(fault.is_configuration(), "{fault}");
-    assert_eq!((fault.class, fault.remedy.as_str()), (FaultClass::Codec, "set `transport = \"udp\"`"));
+    assert_eq!(
+        (fault.class, fault.remedy.as_str()),
+        (FaultClass::Codec, "set `transport = \"udp\"`, or leave `transport` out")
+    );
     assert!(fault.message.contains(&vlc.url) && fault.message.contains("TCP"), "{fault}");
+}
+
+#[test]
+fn where_tcp_is_refused_the_next_connection_takes_udp() {
+    let Some(vlc) = Vlc::start() else { return };
+    let clock = SystemClock::new();
+    let mut refused = false;
+    // VLC answers 500 until it has opened its clip.
+    while vlc.route.worked().is_none() {
+        assert!(clock.now().0 < DEADLINE, "no packet came");
+        match next(&vlc.open(Transport::Auto), &clock) {
+            Item::Packet(_) => break,
+            Item::Fault(fault) => {
+                assert!(!fault.is_configuration(), "{fault}");
+                refused |= fault.class == FaultClass::Transport && fault.remedy == "trying UDP";
+            }
+        }
+    }
+    assert_eq!((refused, vlc.route.worked()), (true, Some(Transport::Udp)));
 }

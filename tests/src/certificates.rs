@@ -34,6 +34,28 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
+impl Identity {
+    /// Both in one file (PEM), beside the certificate.
+    pub fn both(&self) -> PathBuf {
+        let read = |path: &Path| fs::read_to_string(path).expect("it should be there");
+        let file = self.certificate.with_extension("both");
+        fs::write(&file, read(&self.certificate) + &read(&self.key)).expect("the folder should be writable");
+        file
+    }
+
+    /// SHA-256 of the certificate as `openssl` prints it, without the word before it: pairs of digits and colons.
+    pub fn fingerprint(&self) -> String {
+        let mut command = Command::new("openssl");
+        command.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(&self.certificate);
+        let output = command.output().expect("openssl should be installed (apt install openssl)");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.trim()
+            .split_once('=')
+            .map(|(_, print)| print.to_owned())
+            .expect("a fingerprint should be printed")
+    }
+}
+
 /// An authority that signs what it is asked to.
 pub struct Authority(TempDir);
 

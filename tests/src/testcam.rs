@@ -17,6 +17,7 @@ mod pacer;
 mod playhead;
 mod rtp;
 mod server;
+mod silence;
 
 pub use clip::{Clip, ClipError, Codec};
 pub use command::Command;

@@ -3,6 +3,7 @@
 //! Owns: the receiver, the decoder and the watchdog of this connection. Does not know: which packets are worth
 //! decoding and what becomes of pictures (`adaptive`), back-off, incidents.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ struct Link {
 pub(super) fn run_once(camera: &mut Camera) -> Ending {
     camera.report.connecting();
     let deps = &camera.deps;
-    let receiver = match Receiver::open(&source(&camera.config), &deps.descriptions, deps.clock.clone()) {
+    let receiver = match Receiver::open(&camera.source, &deps.descriptions, deps.clock.clone()) {
         Ok(receiver) => receiver,
         Err(fault) => return Ending::Fault(fault),
     };
@@ -113,7 +114,7 @@ fn may_go_on(camera: &Camera) -> bool {
     camera.adaptive.is_behind() && !camera.analyst.is_waiting()
 }
 
-/// What ingest needs to know of a camera.
+/// What ingest needs to know of a camera: one for all its connections.
 pub(crate) fn source(config: &config::Camera) -> SourceConfig {
     SourceConfig {
         camera: config.id.clone(),
@@ -121,6 +122,8 @@ pub(crate) fn source(config: &config::Camera) -> SourceConfig {
         user: config.user.clone(),
         password: config.password.clone(),
         transport: config.transport,
+        route: Arc::default(),
+        trust: config.trust.clone(),
         pipeline: config.pipeline.clone(),
     }
 }

@@ -1,5 +1,6 @@
 //! `vedette probe URL`: what a camera sends, and what to change in it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use clap::Args;
 use vedette_core::secret::redacted;
 use vedette_core::{ClockSource, Name, Secret, SystemClock};
 use vedette_ingest::probe::{Probe, probe};
-use vedette_ingest::{Codec, Descriptions, Fault, FaultClass, Login, SourceConfig, Transport};
+use vedette_ingest::{
+    Codec, Descriptions, Fault, FaultClass, Fingerprint, Login, SourceConfig, Transport, Trust,
+};
 
 use super::{Global, progress, say, say_json};
 use crate::exit::{Exit, Failure, Outcome};
@@ -25,9 +28,18 @@ pub(super) struct Arguments {
     /// Name of the environment variable that holds the password (never the password itself: `ps` shows arguments)
     #[arg(long, value_name = "VARIABLE", default_value = "VEDETTE_PROBE_PASSWORD")]
     password_env: String,
-    /// How RTP comes
-    #[arg(long, value_name = "tcp|udp", default_value = "tcp", value_parser = ["tcp", "udp"], hide_possible_values = true)]
+    /// How RTP comes; auto: TCP, and UDP where that is refused
+    #[arg(long, value_name = "auto|tcp|udp", default_value = "auto", value_parser = ["auto", "tcp", "udp"], hide_possible_values = true)]
     transport: String,
+    /// Certificates to trust (PEM) instead of the system's
+    #[arg(long, value_name = "FILE", group = "trust")]
+    ca: Option<PathBuf>,
+    /// The one certificate to trust
+    #[arg(long, value_name = "sha256:…", group = "trust")]
+    pin: Option<Fingerprint>,
+    /// Trust whoever answers
+    #[arg(long, group = "trust")]
+    insecure: bool,
 }
 
 pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
@@ -38,7 +50,13 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
         url: arguments.url.clone(),
         user: arguments.user.clone(),
         password: std::env::var(&arguments.password_env).ok().map(Secret::new),
-        transport: if arguments.transport == "udp" { Transport::Udp } else { Transport::Tcp },
+        transport: match arguments.transport.as_str() {
+            "udp" => Transport::Udp,
+            "tcp" => Transport::Tcp,
+            _ => Transport::Auto,
+        },
+        route: Arc::default(),
+        trust: trust(arguments),
         pipeline: None,
     };
     if holds_password(&arguments.url) {
@@ -52,6 +70,15 @@ pub(super) fn run(global: &Global, arguments: &Arguments) -> Outcome {
     drop(spinner);
     let result = result.map_err(|fault| failure(fault, arguments))?;
     if global.json { say_json(&result) } else { print(&result) }
+}
+
+fn trust(arguments: &Arguments) -> Trust {
+    match (&arguments.ca, arguments.pin) {
+        (Some(file), _) => Trust::Ca(file.clone()),
+        (None, Some(pin)) => Trust::Pin(pin),
+        (None, None) if arguments.insecure => Trust::Insecure,
+        (None, None) => Trust::System,
+    }
 }
 
 fn holds_password(url: &str) -> bool {
@@ -72,7 +99,17 @@ fn failure(mut fault: Fault, arguments: &Arguments) -> Failure {
                 "correct --user and the password in {variable}; too many attempts lock some cameras for minutes"
             );
         }
-        FaultClass::Codec => fault.remedy = fault.remedy.replace("`transport = \"udp\"`", "--transport udp"),
+        FaultClass::Codec => {
+            for way in ["udp", "tcp"] {
+                fault.remedy =
+                    fault.remedy.replace(&format!("`transport = \"{way}\"`"), &format!("--transport {way}"));
+            }
+            fault.remedy = fault.remedy.replace("`transport`", "--transport");
+        }
+        FaultClass::Tls => {
+            fault.remedy =
+                fault.remedy.replace("`pin = \"", "`--pin ").replace("\"`", "`").replace("`ca`", "--ca");
+        }
         _ => {}
     }
     let exit = if fault.class == FaultClass::MissingElement { Exit::Unavailable } else { Exit::Failed };
@@ -156,5 +193,8 @@ fn rows(probe: &Probe) -> Vec<(&'static str, String)> {
         ("looked for", format!("{:.1} s", m.seconds)),
     ];
     rows.retain(|(what, _)| !(probe.is_local() && matches!(*what, "clock" | "login" | "transport")));
+    if let Some(certificate) = probe.certificate {
+        rows.insert(rows.len() - 1, ("certificate", certificate.to_string()));
+    }
     rows
 }

@@ -122,7 +122,7 @@ pub(super) fn run(check: &mut Check<'_>, raw: Raw, options: &Options) -> Checked
     let (evidence, every) = evidence::build(check, &evidence);
     let mut cameras = BTreeMap::new();
     for (id, raw) in camera.into_iter().filter(|(id, _)| !camera_strangers.contains(id)) {
-        if let Some(camera) = camera::build(check, &id, raw, &every) {
+        if let Some(camera) = camera::build(check, &id, raw, (&every, &options.config_dir)) {
             cameras.insert(camera.id.clone(), Arc::new(camera));
         }
     }

@@ -178,8 +178,14 @@ pub(super) struct RawCamera {
     /// Password. Its place is `vedette.secrets`.
     #[serde(skip_serializing)]
     pub(super) password: Option<String>,
-    /// How RTP comes from the camera.
+    /// How RTP comes from the camera: `auto` is TCP, and UDP where that is refused.
     pub(super) transport: Transport,
+    /// With `rtsps`: certificates to trust (PEM); relative to the configuration directory. Default: the system's.
+    pub(super) ca: Option<PathBuf>,
+    /// With `rtsps`: the one certificate to trust, as `vedette probe` prints it: `sha256:…`.
+    pub(super) pin: Option<String>,
+    /// With `rtsps`: `insecure` trusts whoever answers.
+    pub(super) tls: Tls,
     /// Frames per second that are analysed, 0.2 to 30.
     #[schemars(range(min = 0.2, max = 30.0))]
     pub(super) fps: f32,
@@ -220,7 +226,10 @@ impl Default for RawCamera {
             main_url: None,
             user: None,
             password: None,
-            transport: Transport::Tcp,
+            transport: Transport::Auto,
+            ca: None,
+            pin: None,
+            tls: Tls::Verify,
             fps: 5.0,
             mode: Mode::Adaptive,
             quiet_after: Span::secs(10),
@@ -236,6 +245,17 @@ impl Default for RawCamera {
             evidence: RawCameraEvidence::default(),
         }
     }
+}
+
+/// Whether a camera's certificate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tls {
+    /// It must be good. The default.
+    #[default]
+    Verify,
+    /// Any is taken: whoever is between can watch.
+    Insecure,
 }
 
 /// A rule's table, read twice: what all rules have in common, and what its kind has of its own.

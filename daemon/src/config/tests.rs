@@ -155,6 +155,20 @@ fn every_key_arrives() {
 }
 
 #[test]
+fn whom_a_camera_trusts_arrives() {
+    let print = format!("sha256:{}", "0a".repeat(32));
+    let config = loaded(&format!(
+        "[camera.a]\nurl = \"rtsps://cam/a\"\npin = \"{print}\"\n\
+         [camera.b]\nurl = \"rtsps://cam/b\"\ntls = \"insecure\"\n\
+         [camera.c]\nurl = \"rtsps://cam/c\"\n"
+    ));
+    let trust = |name: &str| config.cameras[name].trust.clone();
+    assert_eq!(trust("a"), Trust::Pin(print.parse().unwrap()));
+    assert_eq!((trust("b"), trust("c")), (Trust::Insecure, Trust::System));
+    assert_eq!(config.cameras["a"].transport, Transport::Auto);
+}
+
+#[test]
 fn later_layers_win_key_by_key() {
     let root = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 use vedette_core::{CameraId, Clock, Frame, Mono, Shutdown};
 use vedette_ingest::{
-    Backoff, Decoder, Descriptions, Fault, FaultClass, Item, Masks, Packet, Receiver, TimeLine, Watchdog,
+    Backoff, Decoder, Descriptions, Fault, FaultClass, Item, Masks, Packet, Receiver, SourceConfig, TimeLine,
+    Watchdog,
 };
 use vedette_models::InputSpec;
 
@@ -190,6 +191,7 @@ pub fn from_cameras(cameras: &[Arc<Camera>], watching: &Watching<'_>) -> Vec<Wat
 struct Watch<'a> {
     at: usize,
     camera: Arc<Camera>,
+    source: SourceConfig,
     masks: Masks,
     deps: &'a Watching<'a>,
     lens: Lens,
@@ -223,6 +225,7 @@ impl<'a> Watch<'a> {
         Self {
             at,
             camera: Arc::clone(camera),
+            source: source(camera),
             masks: Masks::new(camera.masks.values().cloned().collect()),
             deps,
             lens: Lens::new(deps.input),
@@ -250,7 +253,7 @@ impl<'a> Watch<'a> {
     /// One connection; `Ok` when asked to stop.
     fn connect(&mut self) -> Result<(), Fault> {
         let clock = &self.deps.clock;
-        let receiver = Receiver::open(&source(&self.camera), self.deps.descriptions, Arc::clone(clock))?;
+        let receiver = Receiver::open(&self.source, self.deps.descriptions, Arc::clone(clock))?;
         let mut link = Link::new(clock.now());
         let end = self.follow(&receiver, &mut link);
         if end.is_ok() {

@@ -12,7 +12,7 @@ use gstreamer::prelude::*;
 use crate::description::{Description, DescriptionKind};
 use crate::receive::Shared;
 use crate::source::Target;
-use crate::{Codec, Descriptions, Fault, FaultClass, Local, SourceConfig, unpack};
+use crate::{Codec, Descriptions, Fault, FaultClass, Local, SourceConfig, trust, unpack};
 
 /// Which descriptions make up the pipeline.
 pub(crate) struct Plan<'a> {
@@ -55,14 +55,14 @@ impl<'a> Plan<'a> {
             shared.linked.store(true, Ordering::Relaxed);
             let pipeline = pipeline_of(tail.launch(&values(shared), gst::parse::launch)?)?;
             if let Some(source) = pipeline.by_name("source") {
-                configure_source(&source, shared);
+                configure_source(&source, shared)?;
             }
             unpack::attach(pipeline.upcast_ref(), shared)?;
             return Ok(pipeline);
         };
         let pipeline = pipeline_of(head.launch(&values(shared), gst::parse::launch)?)?;
         let source = pipeline.by_name("source").ok_or_else(|| head.lacks("source"))?;
-        configure_source(&source, shared);
+        configure_source(&source, shared)?;
         select_video(&source, shared, self.tails.iter().filter_map(|t| t.codec).collect());
         let tails: Vec<Description> = self.tails.iter().map(|&t| t.clone()).collect();
         let (pipe, shared) = (pipeline.downgrade(), Arc::clone(shared));
@@ -93,15 +93,16 @@ fn internal(error: &dyn std::fmt::Display) -> Fault {
     )
 }
 
-/// Sets address and login of a source as properties: they never stand in a text. Sources of another kind have their
-/// own in the launch text.
-fn configure_source(source: &gst::Element, shared: &Shared) {
+/// Sets address, login and trust of an RTSP source as properties: they never stand in a text. Other sources (a file, a
+/// device) have their own in the launch text.
+fn configure_source(source: &gst::Element, shared: &Arc<Shared>) -> Result<(), Fault> {
     let target = &shared.target;
     if let Some(local) = &target.local {
-        return local.configure(source);
+        local.configure(source);
+        return Ok(());
     }
     if !(source.has_property("location") && source.has_property("protocols")) {
-        return;
+        return Ok(());
     }
     source.set_property("location", &target.location);
     if let Some(user) = target.user.as_ref().filter(|_| source.has_property("user-id")) {
@@ -110,6 +111,7 @@ fn configure_source(source: &gst::Element, shared: &Shared) {
     if let Some(password) = target.password.as_ref().filter(|_| source.has_property("user-pw")) {
         source.set_property("user-pw", password.reveal());
     }
+    trust::configure(source, shared)
 }
 
 /// Lets `rtspsrc` set up the first video stream alone: audio and metadata cost the camera bandwidth for nothing.

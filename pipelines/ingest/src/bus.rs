@@ -4,6 +4,7 @@
 use gstreamer as gst;
 use gstreamer::glib;
 
+use crate::route::Left;
 use crate::source::Target;
 use crate::{Fault, FaultClass, Transport};
 
@@ -99,12 +100,10 @@ pub(crate) fn fault_of(class: FaultClass, target: &Target, detail: &str, seen: S
             format!("{at} has no such stream"),
             "check the path: `vedette probe URL` tries one, the camera's manual has it".to_owned(),
         ),
-        FaultClass::Codec => codec_words(target, detail, seen),
+        FaultClass::Codec | FaultClass::Transport => codec_words(target, detail, seen),
         FaultClass::Tls => (
             format!("{at}: {detail}"),
-            "add the camera's authority to /usr/local/share/ca-certificates and run update-ca-certificates, \
-             or use rtsp://"
-                .to_owned(),
+            "switch RTSPS on in the camera and check the port, or use rtsp://".to_owned(),
         ),
         FaultClass::Read if seen.packets => {
             (format!("{at} closed the connection ({detail})"), "trying again".to_owned())
@@ -141,25 +140,57 @@ pub(crate) fn unresolved(target: &Target) -> Fault {
     )
 }
 
+/// The way RTP was asked for brings nothing: `what` happened. The other way is next, where that is left open; else it is
+/// a fault of class `fixed`.
+fn no_way(target: &Target, what: &str, fixed: FaultClass) -> Fault {
+    let (at, way) = (&target.shown, target.transport);
+    let name = |way: Transport| way.as_str().to_uppercase();
+    let Some(route) = &target.route else {
+        let other = if way == Transport::Udp { "tcp" } else { "udp" };
+        let remedy = if target.tls {
+            // Datagrams beside `rtsps` are not encrypted.
+            "choose TCP (interleaved) in the camera".to_owned()
+        } else {
+            format!("set `transport = \"{other}\"`, or leave `transport` out")
+        };
+        return Fault::new(fixed, format!("{at} {what}"), remedy);
+    };
+    match route.fails(way) {
+        Left::Other(next) | Left::Again(next) => {
+            Fault::new(FaultClass::Transport, format!("{at} {what}"), format!("trying {}", name(next)))
+        }
+        Left::Neither => Fault::new(
+            FaultClass::Codec,
+            format!("{at} gives a stream neither by TCP nor by UDP: at last it {what}"),
+            "allow TCP (interleaved) in the camera, or let UDP from it through the firewall between",
+        ),
+    }
+}
+
+/// RTP over this transport is refused (461).
+pub(crate) fn refused_way(target: &Target) -> Fault {
+    let what = format!("refuses to send over {}", target.transport.as_str().to_uppercase());
+    no_way(target, &what, FaultClass::Codec)
+}
+
+/// Datagrams were promised and none has come: a firewall, or a camera that stands still, which passes.
+pub(crate) fn no_datagrams(target: &Target) -> Fault {
+    no_way(target, "promises to send over UDP, but nothing arrives", FaultClass::Stalled)
+}
+
 /// What does not fit, and what would.
 fn codec_words(target: &Target, detail: &str, seen: Seen) -> (String, String) {
     let at = &target.shown;
-    let (other, this) = match target.transport {
-        Transport::Tcp => ("udp", "TCP"),
-        Transport::Udp => ("tcp", "UDP"),
-    };
-    match (seen.video, seen.linked) {
-        (false, _) => (
-            format!("{at} offers no video stream that this pipeline takes ({detail})"),
-            "choose H.264, H.265 or MJPEG in the camera's settings, and leave `pipeline` out".to_owned(),
-        ),
-        (true, false) => {
-            (format!("{at} refuses to send over {this}"), format!("set `transport = \"{other}\"`"))
-        }
-        (true, true) => (
+    if seen.video {
+        (
             format!("{at} sends a stream that does not fit the pipeline ({detail})"),
             "leave `pipeline` out, or change the camera's codec".to_owned(),
-        ),
+        )
+    } else {
+        (
+            format!("{at} offers no video stream that this pipeline takes ({detail})"),
+            "choose H.264, H.265 or MJPEG in the camera's settings, and leave `pipeline` out".to_owned(),
+        )
     }
 }
 
@@ -174,6 +205,30 @@ mod tests {
         assert_eq!(detail("Unhandled error", debug), "Service Unavailable (503)");
         assert_eq!(detail("Could not read", debug), "Could not read");
         assert_eq!(detail("Unhandled error", "gstrtspsrc.c(6954): x:\nno status (here)"), "Unhandled error");
+    }
+
+    #[test]
+    fn one_transport_after_the_other_is_tried_where_that_is_left_open() {
+        let config =
+            crate::SourceConfig { transport: Transport::Auto, ..crate::testing::config("rtsp://cam/1") };
+        let target = || Target::new(&config).unwrap();
+        let fault = refused_way(&target());
+        assert_eq!(fault.to_string(), "transport: rtsp://cam/1 refuses to send over TCP; trying UDP");
+        let fault = no_datagrams(&target());
+        assert!(fault.is_configuration() && fault.message.contains("neither by TCP nor by UDP"), "{fault}");
+        config.route.works(Transport::Udp);
+        let again = [no_datagrams(&target()), refused_way(&target()), no_datagrams(&target())];
+        assert!(
+            again.iter().all(|fault| fault.class == FaultClass::Transport),
+            "what has worked may work again"
+        );
+        let secure =
+            crate::SourceConfig { transport: Transport::Auto, ..crate::testing::config("rtsps://cam/1") };
+        let fault = refused_way(&Target::new(&secure).unwrap());
+        assert_eq!(
+            (fault.class, fault.remedy.as_str()),
+            (FaultClass::Codec, "choose TCP (interleaved) in the camera")
+        );
     }
 
     #[test]

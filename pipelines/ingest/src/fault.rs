@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The kind of a [`Fault`]. The first six are of the link and pass by themselves; the others are of the
+/// The kind of a [`Fault`]. The first seven are of the link and pass by themselves; the others are of the
 /// configuration and stay until somebody changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -20,6 +20,8 @@ pub enum FaultClass {
     Stalled,
     /// Packets come, but no picture.
     Undecodable,
+    /// RTP does not come by TCP or UDP as it was asked for; the other one is tried next.
+    Transport,
     /// Wrong or missing user or password.
     Auth,
     /// The peer has no such stream; or there is no such file.
@@ -44,6 +46,7 @@ impl FaultClass {
             Self::Ended => "ended",
             Self::Stalled => "stalled",
             Self::Undecodable => "undecodable",
+            Self::Transport => "transport",
             Self::Auth => "auth",
             Self::NotFound => "not-found",
             Self::Codec => "codec",

@@ -1,5 +1,5 @@
-//! Our own first words with a camera, where `rtspsrc` does not say enough: whether `rtsps` fails by the certificate,
-//! and which login the camera asks for.
+//! Our own first words with a camera, where `rtspsrc` does not say enough: whether it speaks TLS at all, which
+//! certificate it shows, and which login it asks for.
 //!
 //! Owns: one TCP connection at a time, with timeouts, that carries no credentials. Does not know: GStreamer, video.
 
@@ -13,6 +13,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
+use crate::Fingerprint;
 use crate::source::Target;
 
 /// How long each step may take.
@@ -38,30 +39,38 @@ pub(crate) fn has_address(host: &str, port: u16) -> bool {
     (host, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.next().is_some())
 }
 
-/// Why `rtsps` cannot be spoken with a peer that can be connected to; `None` where it cannot be connected to.
+/// Why `rtsps` cannot be spoken with a peer that can be connected to, beside its certificate; `None` where it cannot be
+/// connected to.
 pub(crate) fn tls_reason(host: &str, port: u16, budget: Duration) -> Option<String> {
     let stream = connect(host, port, budget).ok()?;
     Some(match secure(host, stream) {
-        Ok(_) => {
-            "its TLS certificate is not trusted: self-signed, out of date or for another name".to_owned()
-        }
+        Ok(_) => "the TLS handshake fails, though not by the certificate".to_owned(),
         Err(error) => format!("it does not speak TLS as rtsps needs it ({error})"),
     })
 }
 
-/// Which login a camera asks for, by a DESCRIBE without one.
-pub(crate) fn login_of(target: &Target, budget: Duration) -> std::io::Result<Login> {
+/// What a camera says of itself before any login.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Greeting {
+    pub(crate) login: Login,
+    /// The certificate it shows, where it speaks TLS.
+    pub(crate) certificate: Option<Fingerprint>,
+}
+
+/// Which login a camera asks for, by a DESCRIBE without one, and which certificate it shows.
+pub(crate) fn greeting(target: &Target, budget: Duration) -> std::io::Result<Greeting> {
     let mut stream = connect(&target.host, target.port, budget)?;
     let request = format!(
         "DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\nUser-Agent: vedette\r\n\r\n",
         target.location
     );
-    let answer = if target.tls {
-        ask(&mut secure(&target.host, stream)?, &request)?
-    } else {
-        ask(&mut stream, &request)?
-    };
-    Ok(login_in(&answer))
+    if !target.tls {
+        return Ok(Greeting { login: login_in(&ask(&mut stream, &request)?), certificate: None });
+    }
+    let mut stream = secure(&target.host, stream)?;
+    let shown = stream.conn.peer_certificates().and_then(<[_]>::first);
+    let certificate = shown.map(|certificate| Fingerprint::of(certificate));
+    Ok(Greeting { login: login_in(&ask(&mut stream, &request)?), certificate })
 }
 
 fn login_in(answer: &str) -> Login {
@@ -131,7 +140,7 @@ fn secure(host: &str, mut stream: TcpStream) -> std::io::Result<StreamOwned<Clie
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Takes every certificate: whether TLS is spoken is the question here; whether to trust it is `rtspsrc`'s.
+/// Takes every certificate: which one is shown is the question here; whether to trust it is `rtspsrc`'s.
 #[derive(Debug)]
 struct AnyCertificate(WebPkiSupportedAlgorithms);
 

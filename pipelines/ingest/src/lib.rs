@@ -26,6 +26,7 @@ mod picture;
 pub mod probe;
 pub mod receive;
 pub mod ring;
+pub mod route;
 pub mod snapshot;
 pub mod source;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod testing;
 pub mod timeline;
 #[cfg(test)]
 mod timeline_tests;
+pub mod trust;
 mod unpack;
 pub mod watchdog;
 
@@ -51,9 +53,11 @@ pub use packets::PacketReader;
 pub use probe::{Probe, probe};
 pub use receive::{Receiver, leaked_pipelines};
 pub use ring::Ring;
+pub use route::Route;
 pub use snapshot::jpeg;
 pub use source::{SourceConfig, Transport};
 pub use timeline::{Placed, TimeLine};
+pub use trust::{Fingerprint, Trust};
 pub use watchdog::Watchdog;
 
 /// Starts GStreamer once for the process: reads its plugin registry. Later calls do nothing. Set GStreamer's

@@ -9,7 +9,10 @@ use vedette_core::{Clock, ClockSource, Mono, secret::redacted};
 
 use crate::handshake::{self, Login};
 use crate::source::Target;
-use crate::{Codec, Descriptions, Fault, FaultClass, Item, Local, Packet, Receiver, SourceConfig, Transport};
+use crate::{
+    Codec, Descriptions, Fault, FaultClass, Fingerprint, Item, Local, Packet, Receiver, SourceConfig,
+    Transport,
+};
 
 /// The longest a probe looks.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -50,6 +53,8 @@ pub struct Probe {
     pub clock_offset: Option<f64>,
     /// What it asks for; absent where the question got no answer.
     pub login: Option<Login>,
+    /// The certificate that an `rtsps` camera shows: what `pin` takes.
+    pub certificate: Option<Fingerprint>,
     /// How RTP came.
     pub transport: Transport,
     /// What to change in the camera or here, most useful first.
@@ -93,13 +98,20 @@ pub fn probe(
 ) -> Result<Probe, Fault> {
     let target = Target::new(config)?;
     let end = clock.now() + budget.min(LONGEST);
-    let ask = || handshake::login_of(&target, handshake::BUDGET.min(budget / 3)).ok();
-    let login = target.local.is_none().then(ask).flatten();
-    let receiver = Receiver::open(config, descriptions, Arc::clone(&clock))?;
-    let seen = collect(&receiver, &*clock, end);
-    // Whether it stopped cleanly is counted elsewhere and changes nothing here.
-    let _ = receiver.close();
-    let (packets, offset) = seen?;
+    let ask = || handshake::greeting(&target, handshake::BUDGET.min(budget / 3)).ok();
+    let greeting = target.local.is_none().then(ask).flatten();
+    let look = || {
+        let receiver = Receiver::open(config, descriptions, Arc::clone(&clock))?;
+        let seen = collect(&receiver, &*clock, end);
+        // Whether it stopped cleanly is counted elsewhere and changes nothing here.
+        let _ = receiver.close();
+        seen
+    };
+    let (packets, offset) = match look() {
+        // The other transport is next.
+        Err(fault) if fault.class == FaultClass::Transport => look()?,
+        seen => seen?,
+    };
     let Some(last) = packets.last() else {
         let what = format!("{} accepts us but sends no video", target.shown);
         return Err(Fault::new(
@@ -119,8 +131,9 @@ pub fn probe(
         measured: measure(&samples, stream.fps),
         clock: offset.map_or(ClockSource::Host, |_| ClockSource::Camera),
         clock_offset: offset,
-        login,
-        transport: target.transport,
+        login: greeting.map(|g| g.login),
+        certificate: greeting.and_then(|g| g.certificate),
+        transport: config.route.worked().unwrap_or(target.transport),
         advice: Vec::new(),
     };
     probe.advice = advice(&probe);
@@ -349,6 +362,7 @@ mod tests {
             clock: ClockSource::Camera,
             clock_offset: Some(-90.0),
             login: Some(Login::Basic),
+            certificate: None,
             transport: Transport::Tcp,
             advice: Vec::new(),
         };

@@ -14,9 +14,9 @@ use gstreamer::prelude::*;
 use vedette_core::{CameraId, Clock, Shutdown};
 
 use crate::assemble::Plan;
-use crate::bus::{Seen, classify, detail, fault_of, unresolved};
+use crate::bus::{Seen, classify, detail, fault_of, no_datagrams, refused_way, unresolved};
 use crate::source::Target;
-use crate::{Descriptions, Fault, FaultClass, Item, Local, Packet, SourceConfig, handshake};
+use crate::{Descriptions, Fault, FaultClass, Item, Local, Packet, SourceConfig, Transport, handshake};
 
 /// Packets that may wait for the camera's thread: five seconds at 25 fps. What comes on top is dropped up to the
 /// next keyframe, and counted.
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) linked: AtomicBool,
     /// What the camera offered instead of video that is received.
     pub(crate) offered: Mutex<Vec<String>>,
+    /// Why the camera's certificate was refused.
+    pub(crate) untrusted: Mutex<Option<Fault>>,
     /// A read warning came: the EOS that follows means a broken connection.
     read_warning: AtomicBool,
 }
@@ -53,6 +55,25 @@ impl Shared {
     fn seen(&self) -> Seen {
         let read = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         Seen { packets: read(&self.packets), video: read(&self.video), linked: read(&self.linked) }
+    }
+
+    /// A packet came: the way it took works.
+    pub(crate) fn note_packet(&self) {
+        if !self.packets.swap(true, Ordering::Relaxed)
+            && let Some(route) = &self.target.route
+        {
+            route.works(self.target.transport);
+        }
+    }
+
+    /// Whether the fault has been told, or the receiver is being closed.
+    fn has_ended(&self) -> bool {
+        self.outlet.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Whether datagrams were asked for and none has come.
+    fn lacks_datagrams(&self) -> bool {
+        self.target.transport == Transport::Udp && !self.packets.load(Ordering::Relaxed)
     }
 
     /// Sends a packet unless the queue is full; false when it was.
@@ -105,6 +126,7 @@ impl Receiver {
             video: AtomicBool::new(false),
             linked: AtomicBool::new(false),
             offered: Mutex::new(Vec::new()),
+            untrusted: Mutex::new(None),
             read_warning: AtomicBool::new(false),
         });
         let pipeline = plan.build(&shared)?;
@@ -132,6 +154,9 @@ impl Receiver {
 
     /// A fault that the caller has found (a stall, packets that nothing can decode), in words and with the address.
     pub fn fault(&self, class: FaultClass) -> Fault {
+        if class == FaultClass::Stalled && self.shared.lacks_datagrams() {
+            return no_datagrams(&self.shared.target);
+        }
         fault_of(class, &self.shared.target, "found by the watchdog", self.shared.seen())
     }
 
@@ -186,12 +211,23 @@ fn watch_bus(pipeline: &gst::Pipeline, shared: &Arc<Shared>) {
 fn on_message(message: &gst::Message, shared: &Arc<Shared>) {
     match message.view() {
         gst::MessageView::Error(error) => {
+            // One fault a connection: an element may say it in several messages.
+            if shared.has_ended() {
+                return;
+            }
             let debug = error.debug().unwrap_or_default();
-            let class = classify(&error.error(), &debug, shared.seen());
+            let (class, seen) = (classify(&error.error(), &debug, shared.seen()), shared.seen());
             let text = detail(error.error().message(), &debug).to_owned();
-            if class == FaultClass::Refused && shared.target.wants_a_closer_look() {
+            let untrusted = shared.untrusted.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(fault) = untrusted {
+                shared.end(fault);
+            } else if class == FaultClass::Refused && shared.target.wants_a_closer_look() {
                 explain_refusal(shared, text);
-            } else if class == FaultClass::Codec && !shared.seen().video {
+            } else if class == FaultClass::Codec && seen.video && !seen.linked {
+                shared.end(refused_way(&shared.target));
+            } else if shared.lacks_datagrams() && debug.contains("UDP packets") {
+                shared.end(no_datagrams(&shared.target));
+            } else if class == FaultClass::Codec && !seen.video {
                 let offered = shared.offered.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
                 shared.end_as(class, &format!("it offers: {offered}"));
             } else {
@@ -361,7 +397,7 @@ mod tests {
         let camera = TestCamera::start(Codec::H264, &TestCameraOptions { tls: true, ..Default::default() });
         let fault = fault(&open(&config(&format!("rtsps://127.0.0.1:{}/main", camera.port))));
         assert_eq!(fault.class, FaultClass::Tls, "{fault}");
-        assert!(fault.message.contains("certificate is not trusted"), "{fault}");
+        assert!(fault.message.contains("is signed by no CA that this system knows"), "{fault}");
     }
 
     #[test]
@@ -383,6 +419,41 @@ mod tests {
         assert!(refused.message.contains("over TCP") && refused.remedy.contains("udp"), "{refused}");
         let receiver = open(&SourceConfig { transport: Transport::Udp, ..camera.config() });
         next_packet(&receiver);
+    }
+
+    #[test]
+    fn where_tcp_is_refused_udp_is_next_if_that_is_left_open() {
+        let camera =
+            TestCamera::start(Codec::H264, &TestCameraOptions { udp_only: true, ..Default::default() });
+        let auto = SourceConfig { transport: Transport::Auto, ..camera.config() };
+        let refused = fault(&open(&auto));
+        assert_eq!(
+            (refused.class, refused.remedy.as_str()),
+            (FaultClass::Transport, "trying UDP"),
+            "{refused}"
+        );
+        assert!(!refused.is_configuration());
+        // The server may answer 503 while it takes down what the first connection had asked for.
+        while auto.route.worked().is_none() {
+            let receiver = open(&auto);
+            match receiver.items().recv_timeout(testing::PATIENCE).unwrap() {
+                Item::Packet(_) => break,
+                Item::Fault(fault) => assert_eq!(fault.class, FaultClass::Read, "{fault}"),
+            }
+        }
+        assert_eq!(auto.route.worked(), Some(Transport::Udp));
+    }
+
+    #[test]
+    fn where_no_datagram_arrives_tcp_is_next() {
+        let camera = testing::Promises::start();
+        let auto = SourceConfig { transport: Transport::Auto, ..config(&camera.url) };
+        auto.route.works(Transport::Udp);
+        let silent = fault(&open(&auto));
+        assert_eq!((silent.class, silent.remedy.as_str()), (FaultClass::Transport, "trying TCP"), "{silent}");
+        let fixed = fault(&open(&SourceConfig { transport: Transport::Udp, ..auto }));
+        assert_eq!(fixed.class, FaultClass::Stalled, "{fixed}");
+        assert!(fixed.message.contains("nothing arrives") && fixed.remedy.contains("\"tcp\""), "{fixed}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A camera's address: what is accepted, and how credentials in it are kept out of sight.
 
 use std::fmt;
+use std::sync::Arc;
 
 use url::Url;
 use vedette_core::{CameraId, Secret, secret::redacted};
 
-use crate::{Fault, FaultClass, Local};
+use crate::{Fault, FaultClass, Local, Route, Trust};
 
 /// How RTP reaches us.
 #[derive(
@@ -13,17 +14,21 @@ use crate::{Fault, FaultClass, Local};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Interleaved in the RTSP connection: passes every firewall, loses nothing. The default.
+    /// TCP, and UDP where the camera refuses that; back to TCP where no datagram arrives. With `rtsps` TCP alone, since
+    /// datagrams are not encrypted. The default.
     #[default]
+    Auto,
+    /// Interleaved in the RTSP connection: passes every firewall, loses nothing.
     Tcp,
     /// Datagrams: for servers that refuse TCP.
     Udp,
 }
 
 impl Transport {
-    /// As in configuration and in `rtspsrc protocols=`.
+    /// As in configuration; without `auto` as in `rtspsrc protocols=`.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         }
@@ -41,8 +46,12 @@ pub struct SourceConfig {
     pub user: Option<String>,
     /// Wins over a password in the address.
     pub password: Option<Secret>,
-    /// TCP unless said otherwise.
+    /// TCP or UDP, or what works.
     pub transport: Transport,
+    /// What the camera's earlier connections learnt: give all of them the same one.
+    pub route: Arc<Route>,
+    /// Which certificate of an `rtsps` camera is good.
+    pub trust: Trust,
     /// A description of kind `receive` or `source`; by the codec where absent.
     pub pipeline: Option<String>,
 }
@@ -68,7 +77,11 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) tls: bool,
+    /// TCP or UDP.
     pub(crate) transport: Transport,
+    /// Where the other transport may be tried.
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) trust: Trust,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     /// A camera on this machine: host, port and login are empty.
@@ -120,8 +133,14 @@ impl Target {
         }
         // `Url::set_scheme` refuses some pairs of schemes; the text after the scheme is the same for all.
         let location = format!("{scheme}{}", &url.as_str()[url.scheme().len()..]);
-        let shown = redacted(&location);
-        Ok(Self { shown, location, host, port, tls, transport, user, password, local: None })
+        let route = (transport == Transport::Auto && !tls).then(|| Arc::clone(&config.route));
+        let transport = match (transport, &route) {
+            (Transport::Auto, Some(route)) => route.next(),
+            (Transport::Auto, None) => Transport::Tcp,
+            (fixed, _) => fixed,
+        };
+        let (shown, trust) = (redacted(&location), config.trust.clone());
+        Ok(Self { location, shown, host, port, tls, transport, route, trust, user, password, local: None })
     }
 
     fn of_local(local: Local) -> Self {
@@ -132,6 +151,8 @@ impl Target {
             port: 0,
             tls: false,
             transport: Transport::Tcp,
+            route: None,
+            trust: Trust::System,
             user: None,
             password: None,
             local: Some(local),
@@ -174,6 +195,8 @@ mod tests {
             user: None,
             password: None,
             transport: Transport::Tcp,
+            route: Arc::default(),
+            trust: Trust::System,
             pipeline: None,
         }
     }
@@ -211,6 +234,20 @@ mod tests {
         assert_eq!(target.location, "rtsp://cam/x");
         let tls = Target::new(&config("rtsps://[fe80::1]:8322/x")).unwrap();
         assert_eq!((tls.host.as_str(), tls.port, tls.tls), ("fe80::1", 8322, true));
+    }
+
+    #[test]
+    fn what_works_is_asked_for_but_never_datagrams_beside_tls() {
+        let auto = |url: &str| SourceConfig { transport: Transport::Auto, ..config(url) };
+        let plain = auto("rtsp://cam/x");
+        assert_eq!(Target::new(&plain).unwrap().transport, Transport::Tcp);
+        plain.route.works(Transport::Udp);
+        assert_eq!(Target::new(&plain).unwrap().transport, Transport::Udp);
+        let secure = SourceConfig { route: Arc::clone(&plain.route), ..auto("rtsps://cam/x") };
+        let target = Target::new(&secure).unwrap();
+        assert_eq!((target.transport, target.route.is_none()), (Transport::Tcp, true));
+        let named = SourceConfig { route: plain.route, ..auto("rtspt://cam/x") };
+        assert_eq!(Target::new(&named).unwrap().transport, Transport::Tcp);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the tests of this crate share: the shipped descriptions, a camera on loopback, packets without a network.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
@@ -11,7 +13,7 @@ use gstreamer_rtsp_server::prelude::*;
 use rtsp::{gio, glib};
 use vedette_core::{CameraId, ClockSource, Moment, Mono, Pts, Secret, SystemClock};
 
-use crate::{Codec, Descriptions, Item, Packet, Receiver, SourceConfig, StreamInfo, Transport};
+use crate::{Codec, Descriptions, Item, Packet, Receiver, SourceConfig, StreamInfo, Transport, Trust};
 
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,6 +145,51 @@ impl Drop for TestCamera {
     }
 }
 
+/// A server that promises a stream, of which nothing ever arrives: as datagrams behind a firewall.
+pub(crate) struct Promises {
+    pub(crate) url: String,
+}
+
+impl Promises {
+    pub(crate) fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("rtsp://127.0.0.1:{}/main", listener.local_addr().unwrap().port());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || Self::answer(&stream));
+            }
+        });
+        Self { url }
+    }
+
+    fn answer(stream: &TcpStream) {
+        const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
+            a=rtpmap:96 H264/90000\r\na=control:stream=0\r\n";
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+        loop {
+            let request: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            let Some(method) = request.first().and_then(|line| line.split(' ').next()) else { return };
+            let header = |name: &str| request.iter().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            let more = match method {
+                "OPTIONS" => "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n\r\n".to_owned(),
+                "DESCRIBE" => {
+                    format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", SDP.len())
+                }
+                "SETUP" => format!(
+                    "Session: 1\r\nTransport: {};server_port=6970-6971\r\n\r\n",
+                    header("Transport: ").split(',').next().unwrap_or_default()
+                ),
+                _ => "Session: 1\r\n\r\n".to_owned(),
+            };
+            let answer = format!("RTSP/1.0 200 OK\r\nCSeq: {}\r\n{more}", header("CSeq: "));
+            let mut stream = stream;
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 fn self_signed() -> gio::TlsCertificate {
     let folder = tempfile::tempdir().unwrap();
     let pem = folder.path().join("both.pem");
@@ -167,6 +214,8 @@ pub(crate) fn config(url: &str) -> SourceConfig {
         user: None,
         password: None,
         transport: Transport::Tcp,
+        route: Arc::default(),
+        trust: Trust::System,
         pipeline: None,
     }
 }

@@ -47,7 +47,7 @@ struct Outlet {
 impl Outlet {
     fn take(&mut self, sample: &gst::SampleRef) {
         let Some(packet) = self.unpacker.unpack(sample, self.shared.clock.now()) else { return };
-        self.shared.packets.store(true, Ordering::Relaxed);
+        self.shared.note_packet();
         if self.lossy && !packet.keyframe {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;

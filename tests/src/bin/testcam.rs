@@ -39,6 +39,12 @@ struct Arguments {
     /// Where the second stream is found
     #[arg(long, default_value = "/sub")]
     sub_path: String,
+    /// Refuse RTP over TCP (461)
+    #[arg(long)]
+    udp_only: bool,
+    /// The encoding that the SDP names, whatever is sent: H265, VP8, …
+    #[arg(long, value_name = "ENCODING")]
+    announce: Option<String>,
     /// Login scheme
     #[arg(long, value_enum, default_value_t = Scheme::None)]
     auth: Scheme,
@@ -116,12 +122,19 @@ fn settings(arguments: Arguments) -> Result<Settings, Box<dyn Error>> {
     let clip = load(arguments.clip.as_ref().ok_or("--clip is missing")?)?;
     let other = arguments.other.as_ref().map(load).transpose()?;
     let main = &arguments.path;
+    let stream = |path: String, clip: Arc<Clip>, other: Option<Arc<Clip>>| Stream {
+        path,
+        clip,
+        other,
+        udp_only: arguments.udp_only,
+        announce: arguments.announce.clone(),
+    };
     let mut streams: Vec<Stream> = (1..=arguments.count.max(1))
         .map(|n| if n == 1 { main.clone() } else { format!("{main}-{n}") })
-        .map(|path| Stream { path, clip: clip.clone(), other: other.clone() })
+        .map(|path| stream(path, clip.clone(), other.clone()))
         .collect();
     if let Some(sub) = &arguments.sub {
-        streams.push(Stream { path: arguments.sub_path.clone(), clip: load(sub)?, other: None });
+        streams.push(stream(arguments.sub_path.clone(), load(sub)?, None));
     }
     if let Some(stream) = streams.iter().find(|stream| !stream.path.starts_with('/')) {
         return Err(format!("path `{}` must begin with `/`", stream.path).into());

@@ -60,6 +60,10 @@ pub enum LinkFault {
     Drop,
     /// `refuse on|off`: closes all connections and the listening socket.
     Refuse(bool),
+    /// `mute on|off`: closes all connections; new ones are taken, and nothing is ever said on them.
+    Mute(bool),
+    /// `unreachable on|off`: closes all connections; nobody answers who wants a new one (a SYN is lost).
+    Unreachable(bool),
 }
 
 impl FromStr for Command {
@@ -85,6 +89,8 @@ impl FromStr for Command {
             "drop" => plain(Self::Link(L::Drop)),
             "stats" => plain(Self::Stats),
             "refuse" => Ok(Self::Link(L::Refuse(switch(verb, argument)?))),
+            "mute" => Ok(Self::Link(L::Mute(switch(verb, argument)?))),
+            "unreachable" => Ok(Self::Link(L::Unreachable(switch(verb, argument)?))),
             "badsps" => Ok(Self::Picture(P::BadSps(switch(verb, argument)?))),
             "freeze" => Ok(Self::Picture(P::Freeze(switch(verb, argument)?))),
             "corrupt" => Ok(Self::Picture(P::Corrupt(number(verb, argument)?))),
@@ -95,9 +101,9 @@ impl FromStr for Command {
             "reports" => Ok(Self::Packet(N::Reports(switch(verb, argument)?))),
             "loss" => Ok(Self::Packet(N::Loss(real(verb, argument, 0.0..=100.0)?))),
             _ => Err(format!(
-                "unknown command `{verb}`; there are: stall, resume, drop, refuse on|off, corrupt N, badsps on|off, \
-                 size, burst N, eos, loss PERCENT, rtpjump SECONDS, seqjump N, ntp SECONDS, reports on|off, \
-                 freeze on|off, stats"
+                "unknown command `{verb}`; there are: stall, resume, drop, refuse on|off, mute on|off, unreachable on|off, corrupt N, badsps on|off, \
+                 size, burst N, eos, loss PERCENT, rtpjump SECONDS, seqjump N, ntp SECONDS, \
+                 reports on|off, freeze on|off, stats"
             )),
         }
     }
@@ -133,6 +139,7 @@ mod tests {
             Case("stall", Command::Picture(PictureFault::Stall)),
             Case("  corrupt 12 ", Command::Picture(PictureFault::Corrupt(12))),
             Case("refuse on", Command::Link(LinkFault::Refuse(true))),
+            Case("unreachable on", Command::Link(LinkFault::Unreachable(true))),
             Case("freeze off", Command::Picture(PictureFault::Freeze(false))),
             Case("loss 2.5", Command::Packet(PacketFault::Loss(2.5))),
             Case("rtpjump -10", Command::Packet(PacketFault::RtpJump(-10.0))),

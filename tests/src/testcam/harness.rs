@@ -60,6 +60,12 @@ pub struct Options {
     pub login: Option<(Auth, String, Secret)>,
     /// A PEM file with certificate and key.
     pub tls: Option<PathBuf>,
+    /// Whether RTP over TCP is refused.
+    pub udp_only: bool,
+    /// The encoding that the SDP names, whatever is sent.
+    pub announce: Option<String>,
+    /// Where the clip is found instead of at `/main`.
+    pub path: Option<String>,
     /// RTSP port; 0 takes a free one.
     pub port: u16,
     /// Copies of the main stream: `/main`, `/main-2`, …; 0 counts as 1.
@@ -80,6 +86,16 @@ impl Options {
         let mut add = |flag: &str, value: OsString| line.extend([flag.into(), value]);
         add("--port", self.port.to_string().into());
         add("--count", self.count.max(1).to_string().into());
+        if self.udp_only {
+            line.push("--udp-only".into());
+        }
+        let mut add = |flag: &str, value: OsString| line.extend([flag.into(), value]);
+        if let Some(announce) = &self.announce {
+            add("--announce", announce.into());
+        }
+        if let Some(path) = &self.path {
+            add("--path", path.into());
+        }
         if let Some(sub) = &self.sub {
             add("--sub", sub.into());
         }
@@ -180,6 +196,18 @@ impl TestCam {
     pub fn restart(&mut self) -> Result<(), HarnessError> {
         self.kill()?;
         self.start_again()
+    }
+
+    /// Another camera at the same port, as after somebody has changed its settings.
+    pub fn replace(&mut self, options: Options) -> Result<(), HarnessError> {
+        self.kill()?;
+        self.options = options;
+        self.start_again()
+    }
+
+    /// What it was started with.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Starts another process on the port of a killed one.

@@ -22,6 +22,7 @@ use super::control;
 use super::pacer::{Order, Pacer};
 use super::playhead::Playhead;
 use super::rtp::PacketFaults;
+use super::silence::Silence;
 
 /// The role every client plays: without login by default, else after it.
 const ROLE: &str = "viewer";
@@ -97,6 +98,10 @@ pub struct Stream {
     pub clip: Arc<Clip>,
     /// What `size` turns to: same codec, another resolution.
     pub other: Option<Arc<Clip>>,
+    /// Whether a wish for RTP over TCP is refused (461).
+    pub udp_only: bool,
+    /// The encoding that the SDP names, whatever is sent.
+    pub announce: Option<String>,
 }
 
 /// What a camera is.
@@ -135,11 +140,11 @@ impl Camera {
         let auth = auth(&settings)?;
         server.set_auth(auth.as_ref());
         let scheme = if settings.tls.is_some() { "rtsps" } else { "rtsp" };
-        let mut state = State::new(server, settings.port);
+        let mut state = State::new(server, settings.port, clock);
         let mut paths = Vec::new();
         for stream in settings.streams {
             paths.push(stream.path.clone());
-            state.mount(stream, clock)?;
+            state.mount(stream)?;
         }
         state.count_clients();
         state.listen()?;
@@ -205,11 +210,13 @@ struct Mounted {
     packets: Arc<PacketFaults>,
 }
 
-#[derive(Debug)]
 struct State {
     server: rtsp::RTSPServer,
     port: u16,
     listener: Option<glib::SourceId>,
+    /// What stands at the port instead of the server.
+    silence: Option<Silence>,
+    clock: Arc<dyn Clock>,
     streams: Vec<Mounted>,
     sent: Arc<AtomicU64>,
     connects: Arc<AtomicU64>,
@@ -217,11 +224,13 @@ struct State {
 }
 
 impl State {
-    fn new(server: rtsp::RTSPServer, port: u16) -> Self {
+    fn new(server: rtsp::RTSPServer, port: u16, clock: &Arc<dyn Clock>) -> Self {
         Self {
             server,
             port,
             listener: None,
+            silence: None,
+            clock: Arc::clone(clock),
             streams: Vec::new(),
             sent: Arc::default(),
             connects: Arc::default(),
@@ -229,18 +238,25 @@ impl State {
         }
     }
 
-    fn mount(&mut self, stream: Stream, clock: &Arc<dyn Clock>) -> Result<(), CameraError> {
+    fn mount(&mut self, stream: Stream) -> Result<(), CameraError> {
         let codec = stream.clip.codec;
         if let Some(other) = stream.other.as_ref().filter(|other| other.codec != codec) {
             return Err(CameraError::OtherCodec { path: stream.path, first: codec, other: other.codec });
         }
         let (orders, inbox) = crossbeam_channel::unbounded();
         let has_other = stream.other.is_some();
-        let pacer =
-            Pacer::new(Playhead::new(stream.clip, stream.other), clock.clone(), inbox, self.sent.clone());
+        let pacer = Pacer::new(
+            Playhead::new(stream.clip, stream.other),
+            self.clock.clone(),
+            inbox,
+            self.sent.clone(),
+        );
         std::thread::Builder::new().name(format!("pace{}", stream.path)).spawn(move || pacer.run())?;
         let packets = Arc::new(PacketFaults::new());
-        let factory = factory(codec, &orders, &packets);
+        let factory = factory(codec, stream.announce.as_deref(), &orders, &packets);
+        if stream.udp_only {
+            factory.set_protocols(gst_rtsp::RTSPLowerTrans::UDP);
+        }
         let mounts = self.server.mount_points().unwrap_or_default();
         mounts.add_factory(&stream.path, factory);
         self.server.set_mount_points(Some(&mounts));
@@ -269,6 +285,21 @@ impl State {
         Ok(())
     }
 
+    /// Closes the listening socket and every connection; what stands at the port then, if anything.
+    fn silence(&mut self, make: fn(u16, &dyn Clock) -> std::io::Result<Silence>) -> Result<(), String> {
+        self.refuse();
+        let silence = make(self.port, &*self.clock).map_err(|error| error.to_string())?;
+        self.silence = Some(silence);
+        Ok(())
+    }
+
+    fn refuse(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.remove();
+        }
+        self.drop_clients();
+    }
+
     fn drop_clients(&self) {
         self.server.client_filter(Some(&mut |_, _| rtsp::RTSPFilterResult::Remove));
     }
@@ -279,13 +310,15 @@ impl State {
             Command::Picture(fault) => self.order(fault)?,
             Command::Packet(fault) => self.streams.iter().for_each(|s| s.packets.apply(fault)),
             Command::Link(LinkFault::Drop) => self.drop_clients(),
-            Command::Link(LinkFault::Refuse(true)) => {
-                if let Some(listener) = self.listener.take() {
-                    listener.remove();
-                }
-                self.drop_clients();
+            Command::Link(LinkFault::Refuse(true)) => self.refuse(),
+            Command::Link(LinkFault::Mute(true)) => self.silence(Silence::mute)?,
+            Command::Link(LinkFault::Unreachable(true)) => self.silence(Silence::unreachable)?,
+            Command::Link(
+                LinkFault::Refuse(false) | LinkFault::Mute(false) | LinkFault::Unreachable(false),
+            ) => {
+                self.silence = None;
+                self.listen().map_err(|e| e.to_string())?;
             }
-            Command::Link(LinkFault::Refuse(false)) => self.listen().map_err(|e| e.to_string())?,
         }
         Ok("ok".into())
     }
@@ -315,13 +348,26 @@ impl State {
 }
 
 /// One medium for all clients of a path: `appsrc ! payloader`, its units ordered from the pacer.
-fn factory(codec: Codec, orders: &Sender<Order>, packets: &Arc<PacketFaults>) -> rtsp::RTSPMediaFactory {
+fn factory(
+    codec: Codec,
+    announce: Option<&str>,
+    orders: &Sender<Order>,
+    packets: &Arc<PacketFaults>,
+) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
+    // The server describes the stream by the caps of the element that it finds by this name.
+    let payloader = announce.map_or_else(
+        || codec.payloader().to_owned(),
+        |encoding| {
+            let payloader = codec.payloader().replace("name=pay0 ", "");
+            let caps = format!("application/x-rtp,encoding-name={encoding}");
+            format!("{payloader} ! capssetter name=pay0 caps={caps}")
+        },
+    );
     // `leaky-type=upstream`: a client that describes and never plays must not fill the memory.
     factory.set_launch(&format!(
         "( appsrc name=units is-live=true format=time max-bytes=0 max-time=5000000000 leaky-type=upstream \
-         ! {} )",
-        codec.payloader()
+         ! {payloader} )"
     ));
     factory.set_shared(true);
     factory.add_role_from_structure(

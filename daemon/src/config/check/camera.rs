@@ -1,15 +1,16 @@
 //! One camera: URL, rates, shapes and rules, and that rules name shapes that there are.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
 use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
-use vedette_ingest::{DecoderChoice, Local};
+use vedette_ingest::{DecoderChoice, Local, Transport, Trust};
 
 use super::super::layer::{Origin, Part};
-use super::super::raw::{RawCamera, RuleTable};
+use super::super::raw::{RawCamera, RuleTable, Tls};
 use super::super::words::hint;
 use super::super::{Camera, CameraEvidence, Config};
 use super::url::{self, CleanUrl};
@@ -27,10 +28,10 @@ pub(super) fn build(
     check: &mut Check<'_>,
     id: &str,
     raw: RawCamera,
-    every: &CameraEvidence,
+    (every, folder): (&CameraEvidence, &Path),
 ) -> Option<Camera> {
     let RawCamera { url, main_url, user, password, transport, fps, pipeline, .. } = raw;
-    let RawCamera { mask, main_mask, zone, line, rule, evidence, .. } = raw;
+    let RawCamera { ca, pin, tls, mask, main_mask, zone, line, rule, evidence, .. } = raw;
     let RawCamera { mode, quiet_after, catch_up_max, decoder, loop_filter, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
@@ -69,6 +70,13 @@ pub(super) fn build(
     if clean.user.is_some() || clean.password.is_some() {
         check.warning(&keys, url::login_remedy("camera", id));
     }
+    let secure = clean.scheme == "rtsps";
+    if secure && transport == Transport::Udp {
+        let message = format!("`camera.{id}`: over UDP pictures are not encrypted, though `url` says rtsps");
+        check.warning(&["camera", id, "transport"], message);
+    }
+    let secure = secure || main_url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
+    let trust = trust(check, id, secure, (ca.map(|file| folder.join(file)), pin, tls));
     Some(Camera {
         id: name?,
         url: clean.url,
@@ -76,6 +84,7 @@ pub(super) fn build(
         user: user.or(clean.user),
         password: password.map(Secret::new).or(clean.password),
         transport,
+        trust,
         fps,
         mode,
         quiet_after: quiet_after.0,
@@ -136,6 +145,49 @@ fn stream(check: &mut Check<'_>, keys: &[&str], url: &str) -> Option<CleanUrl> {
         check.warning(keys, format!("{}; {}", fault.message, fault.remedy));
     }
     Some(CleanUrl::without_login(url, local.scheme()))
+}
+
+/// Which certificate is good: one word at most says so, and only where there is TLS.
+fn trust(
+    check: &mut Check<'_>,
+    id: &str,
+    secure: bool,
+    (ca, pin, tls): (Option<PathBuf>, Option<String>, Tls),
+) -> Trust {
+    let insecure = tls == Tls::Insecure;
+    let given = [("ca", ca.is_some()), ("pin", pin.is_some()), ("tls", insecure)];
+    let given: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    if let Some(key) = given.first().filter(|_| !secure) {
+        let message =
+            "is of no use, since `rtsp` is not encrypted: write the address as `rtsps://…`, or leave it out";
+        check.value_error(&["camera", id, key], message);
+        return Trust::System;
+    }
+    if let [first, .., last] = given[..] {
+        check.value_error(
+            &["camera", id, last],
+            format!("contradicts `{first}`: give one of `ca`, `pin`, `tls`"),
+        );
+    }
+    if let Some(file) = &ca
+        && let Err(error) = std::fs::File::open(file)
+    {
+        check.value_error(&["camera", id, "ca"], format!("{} cannot be opened: {error}", file.display()));
+    }
+    let pin = pin.and_then(|pin| pin.parse().map_err(|e| check.value_error(&["camera", id, "pin"], e)).ok());
+    if insecure {
+        let message = format!(
+            "`camera.{id}`: its certificate is not checked, so that who is between can watch: `vedette probe` prints \
+             what `pin` takes"
+        );
+        check.warning(&["camera", id, "tls"], message);
+    }
+    match (ca, pin) {
+        _ if insecure => Trust::Insecure,
+        (Some(file), _) => Trust::Ca(file),
+        (None, Some(pin)) => Trust::Pin(pin),
+        (None, None) => Trust::System,
+    }
 }
 
 /// Two files of one `conf.d` that both give a camera its URL are two cameras with one name.

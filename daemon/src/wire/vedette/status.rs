@@ -90,7 +90,7 @@ pub struct CameraStatus {
     pub fps: f64,
     /// How motion is seen while it is quiet, or why it never is, with what to change in the camera.
     pub gate: Option<String>,
-    /// Why it is not live, with the remedy.
+    /// Why it is not live, with the remedy; of a live one what to know.
     pub reason: Option<String>,
     /// When `state` became so.
     pub since: Timestamp,
