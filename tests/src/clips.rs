@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 const FOOTAGE: &str = "/usr/share/doc/opencv-doc/examples/data/vtest.avi";
 /// Seconds of a small clip: enough for four GOPs.
 const SMALL_SECONDS: &str = "8";
+/// Seconds of a scene in which nothing happens: ten GOPs.
+const STILL_SECONDS: &str = "20";
 
 /// Why a clip could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,15 @@ pub enum Kind {
     Mjpeg,
     /// H.264 without B-frames at 480x270: what `size` turns to.
     Size,
+    /// The demo at a constant bit rate of 4 Mbit/s, as most cameras send.
+    DemoCbr,
+    /// The demo at 640x360, about 0.6 Mbit/s VBR.
+    #[value(name = "demo-360")]
+    Demo360,
+    /// The demo's scene without people (the median of the footage) and with sensor noise: 1080p25 VBR, GOP 2 s.
+    Still,
+    /// The same at a constant bit rate of 4 Mbit/s.
+    StillCbr,
 }
 
 impl Kind {
@@ -67,25 +78,60 @@ impl Kind {
             Self::H265 => "h265",
             Self::Mjpeg => "mjpeg",
             Self::Size => "size",
+            Self::DemoCbr => "demo-cbr",
+            Self::Demo360 => "demo-360",
+            Self::Still => "still",
+            Self::StillCbr => "still-cbr",
         }
+    }
+
+    /// How much of the footage; none: all 79.5 s.
+    const fn seconds(self) -> Option<&'static str> {
+        match self {
+            Self::Demo | Self::DemoCbr | Self::Demo360 => None,
+            Self::Still | Self::StillCbr => Some(STILL_SECONDS),
+            _ => Some(SMALL_SECONDS),
+        }
+    }
+
+    /// Whether it shows the footage's people, or the place they are in: nothing stands in for it then.
+    const fn needs_footage(self) -> bool {
+        matches!(self, Self::Demo | Self::DemoCbr | Self::Demo360 | Self::Still | Self::StillCbr)
     }
 
     /// Output options of ffmpeg. A fixed number of threads: x264's output depends on it.
     fn recipe(self) -> Vec<String> {
         let (width, height) = match self {
-            Self::Demo => (1920, 1080),
+            Self::Demo | Self::DemoCbr | Self::Still | Self::StillCbr => (1920, 1080),
             Self::Size => (480, 270),
             _ => (640, 360),
         };
-        // Blending 10 into 25 fps before scaling: a fifth of the pixels.
-        let filter = format!("framerate=fps=25:scene=100,scale={width}:{height}:flags=bicubic,setsar=1");
+        let scale = format!("scale={width}:{height}:flags=bicubic,setsar=1");
+        let filter = match self {
+            // The median of every third frame of 72 s, which nobody stands still for, again and again, each time with
+            // new noise.
+            Self::Still | Self::StillCbr => format!(
+                "select='not(mod(n,3))',tmedian=radius=120,trim=start_frame=1:end_frame=2,loop=loop=-1:size=1,\
+                 setpts=N/25/TB,{scale},noise=alls=4:allf=t:all_seed=1"
+            ),
+            // Blending 10 into 25 fps before scaling: a fifth of the pixels.
+            _ => format!("framerate=fps=25:scene=100,{scale}"),
+        };
         let codec = match self {
             // 37 s of CPU; `medium` would take 84 s for a quarter more picture quality per bit.
             Self::Demo => {
                 "-c:v libx264 -preset veryfast -profile:v high -crf 19 -maxrate 8M -bufsize 16M -bf 0 -refs 1 -g 50 \
                  -keyint_min 50 -sc_threshold 0 -pix_fmt yuv420p -threads 2"
             }
-            Self::H264 | Self::Size => {
+            Self::Still => {
+                "-r 25 -c:v libx264 -preset veryfast -profile:v high -crf 23 -bf 0 -refs 1 -g 50 -keyint_min 50 \
+                 -sc_threshold 0 -pix_fmt yuv420p -threads 2"
+            }
+            Self::DemoCbr | Self::StillCbr => {
+                "-r 25 -c:v libx264 -preset veryfast -profile:v high -b:v 4M -minrate 4M -maxrate 4M -bufsize 2M \
+                 -bf 0 -refs 1 -g 50 -keyint_min 50 -sc_threshold 0 -pix_fmt yuv420p -threads 2"
+            }
+            Self::H264 | Self::Size | Self::Demo360 => {
                 "-c:v libx264 -preset veryfast -profile:v high -crf 26 -bf 0 -refs 1 -g 50 -keyint_min 50 \
                  -sc_threshold 0 -pix_fmt yuv420p -threads 1"
             }
@@ -101,8 +147,8 @@ impl Kind {
         };
         let mut line = vec!["-an".to_owned(), "-vf".to_owned(), filter];
         line.extend(codec.split_whitespace().map(str::to_owned));
-        if self != Self::Demo {
-            line.extend(["-t".to_owned(), SMALL_SECONDS.to_owned()]);
+        if let Some(seconds) = self.seconds() {
+            line.extend(["-t".to_owned(), seconds.to_owned()]);
         }
         line.extend(
             "-map_metadata -1 -fflags +bitexact -flags:v +bitexact -movflags +faststart"
@@ -155,12 +201,12 @@ pub fn make(kind: Kind, out: &Path) -> Result<(), ClipMakerError> {
             unpacked = unpack(&path, folder)?;
             vec!["-i".into(), unpacked.path().display().to_string()]
         }
-        None if kind == Kind::Demo => return Err(ClipMakerError::NoFootage),
+        None if kind.needs_footage() => return Err(ClipMakerError::NoFootage),
         None => ["-f", "lavfi", "-i", "testsrc2=size=768x576:rate=10"].map(str::to_owned).into(),
     };
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-y", "-v", "error"]).stdin(Stdio::null());
-    if kind == Kind::Demo {
+    if kind.needs_footage() {
         // Half a minute on two idle cores: progress on stderr.
         let _ = writeln!(std::io::stderr(), "making {} (once)", out.display());
         if std::io::stderr().is_terminal() {

@@ -150,6 +150,16 @@ impl Site {
         camera.unwrap_or_else(|| panic!("no camera {name}"))
     }
 
+    /// All cameras by name.
+    pub fn cameras(&self) -> Vec<String> {
+        self.node().cameras().iter().map(|c| c.config().id.as_str().to_owned()).collect()
+    }
+
+    /// Frames of a camera that a model has looked at.
+    pub fn analysed(&self, name: &str) -> u64 {
+        self.camera(name).counters().analysed.get()
+    }
+
     /// The state of a camera.
     pub fn state(&self, name: &str) -> CameraState {
         self.camera(name).snapshot().state
