@@ -71,11 +71,12 @@ fn a_camera_that_is_cut_off_again_and_again_leaves_nothing_behind() {
     }
     let long: Option<u64> = std::env::var("VEDETTE_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
     let (a, b) = (camera(), camera());
-    // No rules: the store's caches fill with events, which is no matter of drops.
+    // No rules: the store's caches fill with events, which is no matter of drops. Always: whether a camera rests is none
+    // either.
     let (main, beside) = (a.url(), b.url());
     let text = format!(
         "[node]\nid = \"box\"\n[broker.main]\nurl = \"embedded\"\n\
-         [camera.a]\nurl = \"{main}\"\n[camera.b]\nurl = \"{beside}\"\nfps = 2\n"
+         [camera.a]\nurl = \"{main}\"\nmode = \"always\"\n[camera.b]\nurl = \"{beside}\"\nfps = 2\nmode = \"always\"\n"
     );
     let mut site = Site::start(&Plan::new(text));
     site.wait_live(&["a", "b"], SOON);

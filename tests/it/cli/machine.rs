@@ -77,7 +77,9 @@ fn a_missing_plugin_is_named_with_its_package() {
     // None of these can be on a machine: the names are wrong by a letter.
     let cases = [
         Case("avdec_h264x", "apt install gstreamer1.0-libav"),
-        Case("v4l2slh264decx", "apt install gstreamer1.0-plugins-good"),
+        Case("v4l2h264decx", "apt install gstreamer1.0-plugins-good"),
+        // Stateless: of the plugin v4l2codecs.
+        Case("v4l2slh264decx", "apt install gstreamer1.0-plugins-bad"),
         Case("vaapih264decx", "apt install gstreamer1.0-vaapi"),
         Case("vah264decx", "apt install gstreamer1.0-plugins-bad"),
     ];
