@@ -10,20 +10,20 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
-use vedette_core::{Clock as _, IncidentIds, Severity, SimulatedClock};
+use vedette_core::{Clock as _, IncidentIds, SimulatedClock};
 
 use super::conversation::{Context, Conversation, Link, Speaker};
 use super::link::{Limits, PACKET_IDS, Publish, Received, Taken};
 use super::requests::{Asked, Desk};
-use super::{Expiry, plain, sparkplug};
+use super::rig::context;
+use super::{plain, sparkplug};
 use crate::arming::Arming;
 use crate::commands::{self, Site};
-use crate::fixtures::{MemoryOutbox, event, must, name, stamp};
+use crate::fixtures::{MemoryOutbox, camera_status, event, must, name, node_status, rule, rule_state, stamp};
 use crate::outbox::Outbox as _;
-use crate::sinks::{Latest, Replay};
+use crate::sinks::Latest;
 use crate::wire::sparkplug::{Payload, Sparkplug};
-use crate::wire::{CameraInventory, CameraStatus, Dialect, NodeStatus, Place, RuleInventory, Settings};
-use crate::wire::{StateUpdate, dialect};
+use crate::wire::{CameraInventory, Dialect, Settings, dialect};
 
 /// Verbs that may be asked for: all.
 const ALLOWED: [&str; 4] = ["arm", "disarm", "status", "test_alarm"];
@@ -87,59 +87,27 @@ fn rig(dialects: Vec<Arc<dyn Dialect>>) -> Rig {
     let outbox = Arc::new(MemoryOutbox::new(crate::wire::Stamp { dialects: dialects.clone(), ..stamp() }));
     let (to, asked) = crossbeam_channel::bounded(1);
     let (answers, answered) = tokio::sync::mpsc::unbounded_channel();
-    let desk = Desk {
-        broker: name("factory"),
-        root: "vedette/box".to_owned(),
-        allowed: ALLOWED.map(str::to_owned).to_vec(),
-        to: Some(to),
-        answers,
-    };
     let context = Context {
-        id: name("factory"),
-        place: Place { prefix: "vedette".to_owned(), node: name("box") },
-        dialects,
-        acknowledged: true,
-        replay: Replay::default(),
-        replay_per_second: 1_000_000,
-        expiry: Expiry::default(),
-        outbox: Arc::<MemoryOutbox>::clone(&outbox),
         latest: Arc::new(latest()),
-        status: Arc::default(),
-        desk,
+        desk: Desk {
+            broker: name("factory"),
+            root: "vedette/box".to_owned(),
+            allowed: ALLOWED.map(str::to_owned).to_vec(),
+            to: Some(to),
+            answers,
+        },
+        ..context(Arc::<MemoryOutbox>::clone(&outbox), dialects)
     };
     Rig { context, outbox, clock: SimulatedClock::new(Timestamp::UNIX_EPOCH), asked, answered }
 }
 
 fn latest() -> Latest {
-    let (latest, since, camera) = (Latest::default(), Timestamp::UNIX_EPOCH, name("gate"));
-    let (version, providers) = ("1", Vec::new());
-    let (cameras, public_key) = (1, None);
-    latest.put(&NodeStatus {
-        state: "online",
-        version,
-        since,
-        cameras,
-        cameras_up: 1,
-        providers,
-        public_key,
-    });
-    let rule = RuleInventory {
-        rule: name("night"),
-        kind: "intrusion".to_owned(),
-        severity: Severity::Alarm,
-        zone: None,
-        line: None,
-        lasting: true,
-        counts: false,
-        unit: None,
-        former_kinds: Vec::new(),
-    };
-    latest.put(&CameraInventory { camera: camera.clone(), rules: vec![rule], gone: vec![] });
-    let (state, decode, reason) = ("live", "watch", None);
-    latest.put(&CameraStatus { camera: camera.clone(), state, decode, fps: 5.0, reason, since });
-    let (rule, kind, value, unit) = (name("night"), "intrusion", None, None);
-    let (changed, since, active, armed) = (since, None, false, true);
-    latest.put(&StateUpdate { camera, rule, kind, changed, active, value, unit, since, armed });
+    let latest = Latest::default();
+    latest.put(&node_status());
+    let rules = vec![rule("night", "intrusion")];
+    latest.put(&CameraInventory { camera: name("gate"), rules, gone: vec![] });
+    latest.put(&camera_status("gate", "live"));
+    latest.put(&rule_state("gate", "night"));
     latest
 }
 
