@@ -2,9 +2,9 @@
 //!
 //! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
 //! subscribes to it ([`subscriber`], [`sparkplug`]), asks over it ([`asker`]) and is in between ([`proxy`]), the other
-//! side of a webhook ([`receiver`]), what is wrong with TLS ([`certificates`]), a small model ([`network`]), the judges of messages ([`schemas`], [`audit`],
-//! [`ledger`]), and the product itself:
-//! in this process ([`site`]), as a child ([`daemon`]), on the command line ([`binary`]).
+//! side of a webhook ([`receiver`]), what a sink tells ([`sinks`]), what is wrong with TLS ([`certificates`]), a small
+//! model ([`network`]), the judges of messages ([`schemas`], [`audit`], [`ledger`]), and the product itself: in this
+//! process ([`site`]), on the command line ([`binary`]), as systemd runs it ([`daemon`]).
 //! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ pub mod network;
 pub mod proxy;
 pub mod receiver;
 pub mod schemas;
+pub mod sinks;
 pub mod site;
 pub mod sparkplug;
 pub mod subscriber;
