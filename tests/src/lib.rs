@@ -26,6 +26,19 @@ pub mod sparkplug;
 pub mod subscriber;
 pub mod testcam;
 
+/// Why a program for tests ends.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the `main` of a program for tests does: hands its arguments on, and says on stderr what went wrong.
+pub fn main_of(run: impl FnOnce(&[String]) -> Result<(), Fault>) -> std::process::ExitCode {
+    use std::io::Write;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Err(error) = run(&arguments) else { return std::process::ExitCode::SUCCESS };
+    // Where stderr is gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{error}");
+    std::process::ExitCode::FAILURE
+}
+
 /// Says why a test does nothing here. What may be skipped stands in `tests/skips.allowed`.
 pub fn skipped(reason: impl std::fmt::Display) {
     use std::io::Write;

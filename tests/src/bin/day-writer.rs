@@ -10,7 +10,6 @@
 //! Does not know: when it is killed; `tests/it/delivery.rs` does.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,8 +23,7 @@ use vedette::node::{Host, Node};
 use vedette::outbox::Outbox;
 use vedette::share::Share;
 use vedette_core::{Clock, Mono, Name, Severity, Shutdown, SystemClock};
-
-type Fault = Box<dyn Error + Send + Sync>;
+use vedette_tests::Fault;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -68,11 +66,7 @@ impl Clock for DayClock {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Err(error) = run(&arguments) else { return ExitCode::SUCCESS };
-    // Where stderr is gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{error}");
-    ExitCode::FAILURE
+    vedette_tests::main_of(run)
 }
 
 fn run(arguments: &[String]) -> Result<(), Fault> {

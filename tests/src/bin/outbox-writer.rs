@@ -7,7 +7,6 @@
 //! takes anything. Does not know: when it is killed; `tests/it/outbox.rs` does.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::Path;
@@ -18,16 +17,10 @@ use std::time::Duration;
 use vedette::outbox::sqlite::Limits;
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette_core::{Clock, Name, Severity, SystemClock};
-use vedette_tests::sinks;
-
-type Fault = Box<dyn Error + Send + Sync>;
+use vedette_tests::{Fault, sinks};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Err(error) = run(&arguments) else { return ExitCode::SUCCESS };
-    // Where stderr is gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{error}");
-    ExitCode::FAILURE
+    vedette_tests::main_of(run)
 }
 
 fn run(arguments: &[String]) -> Result<(), Fault> {

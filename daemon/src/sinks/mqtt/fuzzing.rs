@@ -12,10 +12,10 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use vedette_core::{Clock as _, IncidentIds, SimulatedClock};
 
-use super::conversation::{Context, Conversation, Link, Speaker};
+use super::conversation::{Context, Conversation, Speaker};
 use super::link::{Limits, PACKET_IDS, Publish, Received, Taken};
 use super::requests::{Asked, Desk};
-use super::rig::context;
+use super::rig::{Tape, context};
 use super::{plain, sparkplug};
 use crate::arming::Arming;
 use crate::commands::{self, Site};
@@ -34,21 +34,8 @@ const MESSAGES: usize = 64;
 /// The broker's side: takes everything.
 #[derive(Default)]
 struct Wire {
-    handed: Vec<Publish>,
-    subscribed: usize,
+    tape: Tape,
     pkid: u16,
-}
-
-impl Link for Wire {
-    fn publish(&mut self, publish: Publish) -> bool {
-        self.handed.push(publish);
-        true
-    }
-
-    fn subscribe(&mut self, _filter: &str) -> bool {
-        self.subscribed += 1;
-        true
-    }
 }
 
 impl Wire {
@@ -56,11 +43,11 @@ impl Wire {
     fn settle(&mut self, session: &mut dyn Conversation, clock: &SimulatedClock) -> Vec<Publish> {
         let mut said = Vec::new();
         loop {
-            session.fill(clock.now(), self);
-            if self.handed.is_empty() {
+            session.fill(clock.now(), &mut self.tape);
+            if self.tape.handed.is_empty() {
                 return said;
             }
-            for publish in std::mem::take(&mut self.handed) {
+            for publish in std::mem::take(&mut self.tape.handed) {
                 if publish.answered {
                     self.pkid = if self.pkid == PACKET_IDS { 1 } else { self.pkid + 1 };
                     session.sent(self.pkid, clock.now());
@@ -198,11 +185,11 @@ pub fn edge_node(mut script: &[u8]) {
         let left = session.wants_to_leave().is_some();
         match what {
             4 => _ = must(rig.outbox.append(event(), None)),
-            5 if wire.subscribed > 0 => {
-                wire.subscribed -= 1;
-                session.subscribed(None);
+            5 => {
+                if wire.tape.subscribed.pop().is_some() {
+                    session.subscribed(None);
+                }
             }
-            5 => {}
             _ => {
                 let length = script.first().map_or(0, |&length| usize::from(length).min(script.len() - 1));
                 let payload = script.get(1..=length).unwrap_or_default();
@@ -221,8 +208,8 @@ pub fn edge_node(mut script: &[u8]) {
         watcher.read(&said);
         assert!(rig.outbox.produced().len() - rig.outbox.depth(&rig.context.id) <= watcher.events);
     }
-    session.last_words(&rig.clock, &mut wire);
-    assert_eq!(wire.handed.len(), 1, "an NDEATH, whatever was before");
+    session.last_words(&rig.clock, &mut wire.tape);
+    assert_eq!(wire.tape.handed.len(), 1, "an NDEATH, whatever was before");
 }
 
 /// Reads along as a host does.

@@ -1,11 +1,12 @@
 //! What sessions stand on where there is neither network nor node. Built for tests and fuzz targets alone.
 //!
-//! Owns: an ordinary [`Context`]. Does not know: who tries what.
+//! Owns: an ordinary [`Context`], a [`Link`] that keeps what it is handed. Does not know: who tries what.
 
 use std::sync::Arc;
 
 use super::Expiry;
-use super::conversation::Context;
+use super::conversation::{Context, Link};
+use super::link::Publish;
 use super::requests::Desk;
 use crate::fixtures::name;
 use crate::outbox::Outbox;
@@ -32,5 +33,31 @@ pub(super) fn context(outbox: Arc<dyn Outbox>, dialects: Vec<Arc<dyn Dialect>>) 
             to: None,
             answers: tokio::sync::mpsc::unbounded_channel().0,
         },
+    }
+}
+
+/// A link to no broker.
+#[derive(Default)]
+pub(super) struct Tape {
+    /// What it was handed, in that order; the test takes it away.
+    pub(super) handed: Vec<Publish>,
+    /// Filters, in the order of asking.
+    pub(super) subscribed: Vec<String>,
+    /// How many publishes it holds at most; none: any number.
+    pub(super) room: Option<usize>,
+}
+
+impl Link for Tape {
+    fn publish(&mut self, publish: Publish) -> bool {
+        let fits = self.room.is_none_or(|room| self.handed.len() < room);
+        if fits {
+            self.handed.push(publish);
+        }
+        fits
+    }
+
+    fn subscribe(&mut self, filter: &str) -> bool {
+        self.subscribed.push(filter.to_owned());
+        true
     }
 }

@@ -10,7 +10,7 @@ use crate::fixtures::{name, node_status, once, stamp};
 use crate::outbox::SqliteOutbox;
 use crate::sinks::SinkStatus;
 use crate::sinks::mqtt::Expiry;
-use crate::sinks::mqtt::rig::context;
+use crate::sinks::mqtt::rig::{Tape, context};
 use crate::wire::{self, NodeStatus};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
@@ -50,35 +50,22 @@ impl Bench {
 
 /// A broker that gives packet ids in a circle, as rumqttc does.
 struct Wire {
+    tape: Tape,
     pkid: u16,
     circle: u16,
-    handed: Vec<Publish>,
-    subscribed: Vec<String>,
 }
 
 impl Default for Wire {
     fn default() -> Self {
-        Self { pkid: 0, circle: PACKET_IDS, handed: Vec::new(), subscribed: Vec::new() }
-    }
-}
-
-impl Link for Wire {
-    fn publish(&mut self, publish: Publish) -> bool {
-        self.handed.push(publish);
-        true
-    }
-
-    fn subscribe(&mut self, filter: &str) -> bool {
-        self.subscribed.push(filter.to_owned());
-        true
+        Self { tape: Tape::default(), pkid: 0, circle: PACKET_IDS }
     }
 }
 
 impl Wire {
     /// What is handed over now, by packet id and topic.
     fn fill(&mut self, session: &mut Session<'_>, now: Mono) -> Vec<(u16, String)> {
-        session.fill(now, self);
-        let handed = std::mem::take(&mut self.handed);
+        session.fill(now, &mut self.tape);
+        let handed = std::mem::take(&mut self.tape.handed);
         let number = |publish: Publish| {
             if !publish.answered {
                 session.sent(0, now);
