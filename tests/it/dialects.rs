@@ -9,11 +9,10 @@ use rumqttc::{Client, Connection, Event, MqttOptions, Packet, QoS, RecvTimeoutEr
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::mqtt::dialects;
 use vedette::sinks::{Address, Latest, MqttConfig, RunningSink, SinkDeps};
-use vedette::wire::{
-    CameraInventory, CameraStatus, Dialect, ModelStamp, NodeStatus, RuleInventory, Settings, Stamp,
-};
-use vedette_core::{Clock, ClockSource, Event as Incident, Moment, Name, Phase, Pts, Severity, SystemClock};
+use vedette::wire::{CameraInventory, CameraStatus, Dialect, NodeStatus, RuleInventory, Settings, Stamp};
+use vedette_core::{Clock, Event as Incident, Name, Severity, SystemClock};
 use vedette_tests::mosquitto::{Mosquitto, Options};
+use vedette_tests::sinks;
 
 const STOP: Duration = Duration::from_secs(10);
 
@@ -61,18 +60,6 @@ impl Listener {
     }
 }
 
-fn stamp(dialects: &[Arc<dyn Dialect>]) -> Stamp {
-    Stamp {
-        node: name("box"),
-        epoch: uuid::Uuid::nil(),
-        config: "0123456789".into(),
-        model: ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() },
-        dialects: dialects.to_vec(),
-        interests: std::collections::BTreeMap::new(),
-        signer: None,
-    }
-}
-
 fn say_what_there_is(latest: &Latest, since: jiff::Timestamp) {
     let rule = RuleInventory {
         rule: name("fence"),
@@ -107,29 +94,6 @@ fn say_what_there_is(latest: &Latest, since: jiff::Timestamp) {
     });
 }
 
-fn crossing(at: Moment) -> Incident {
-    Incident {
-        id: uuid::Uuid::new_v4(),
-        phase: Phase::Once,
-        kind: "line_crossing",
-        rule: name("fence"),
-        severity: Severity::Alarm,
-        camera: Some(name("gate")),
-        zone: None,
-        line: Some(name("kerb")),
-        direction: None,
-        captured: at,
-        decided: at,
-        object: None,
-        value: None,
-        unit: None,
-        why: "it was a test".into(),
-        ended_by: None,
-        suppressed: 0,
-        evidence: Default::default(),
-    }
-}
-
 #[test]
 fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
     let broker = Mosquitto::start(Options::default());
@@ -137,8 +101,9 @@ fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let asked = ["homeassistant".to_owned(), "frigate".to_owned()];
     let spoken = dialects(&name("b"), &asked, &Settings::default()).unwrap();
-    let sinks = [name("b"), name("b-frigate")];
-    let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp(&spoken), &sinks, &clock).unwrap());
+    let told = [name("b"), name("b-frigate")];
+    let stamp = Stamp { dialects: spoken.clone(), ..sinks::stamp() };
+    let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp, &told, &clock).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let latest = Arc::<Latest>::default();
     say_what_there_is(&latest, clock.wall());
@@ -158,7 +123,7 @@ fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
         config.build(deps).unwrap()
     };
     let (apart, together): (Vec<_>, Vec<_>) = spoken.into_iter().partition(|d| d.own_connection());
-    let running = [start(&sinks[0], together), start(&sinks[1], apart)];
+    let running = [start(&told[0], together), start(&told[1], apart)];
 
     let mut listener = Listener::start(broker.port());
     listener.until("homeassistant/device/vedette_box/config", 1, "cameras_up");
@@ -167,14 +132,14 @@ fn home_assistant_and_consumers_of_frigate_hear_their_own_words() {
     listener.until("frigate/available", 1, "online");
     listener.until("frigate/gate/status/detect", 1, "online");
 
-    let at = Moment { pts: Pts::ZERO, wall: clock.wall(), wall_ok: true, clock: ClockSource::Host };
-    outbox.append(crossing(at), None).unwrap();
+    let event = Incident { rule: name("fence"), ..sinks::crossing("gate", clock.wall()) };
+    outbox.append(event, None).unwrap();
     listener.until("vedette/box/gate/event", 1, r#""rule":"fence""#);
     listener.until("frigate/events", 1, r#""type":"new""#);
 
-    let told = listener.heard["homeassistant/device/vedette_box_gate/config"].len();
+    let before = listener.heard["homeassistant/device/vedette_box_gate/config"].len();
     listener.client.publish("homeassistant/status", QoS::AtLeastOnce, false, "online").unwrap();
-    listener.until("homeassistant/device/vedette_box_gate/config", told + 1, "fence_event");
+    listener.until("homeassistant/device/vedette_box_gate/config", before + 1, "fence_event");
 
     for sink in running {
         assert!(sink.stop(STOP));

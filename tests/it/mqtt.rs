@@ -14,13 +14,14 @@ use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::signing::{PublicKey, Signer};
 use vedette::sinks::embedded::{EmbeddedBroker, EmbeddedConfig, EmbeddedError};
 use vedette::sinks::{Address, Latest, MqttConfig, Replay, RunningSink, SinkDeps, SinkStatus};
-use vedette::wire::{CameraStatus, Dialect, ModelStamp, NodeStatus, Stamp, StateUpdate, Stats};
+use vedette::wire::{CameraStatus, Dialect, NodeStatus, Stamp, StateUpdate, Stats};
 use vedette_core::{
-    BBox, Class, Clock, ClockSource, Event, Evidence, EvidenceKind, Moment, Name, ObjectSummary, Phase, Pts,
-    Secret, Severity, Shutdown, SpeedUnit, SystemClock, TrackId,
+    BBox, Class, Clock, Event, Evidence, EvidenceKind, Name, ObjectSummary, Secret, Severity, SpeedUnit,
+    SystemClock, TrackId,
 };
 use vedette_tests::mosquitto::{Mosquitto, Options, make_certificates};
 use vedette_tests::proxy::Proxy;
+use vedette_tests::sinks;
 use vedette_tests::subscriber::{Message, Subscriber};
 
 pub(crate) const STOP: Duration = Duration::from_secs(10);
@@ -61,8 +62,7 @@ impl Rig {
         let state = tempfile::tempdir().unwrap();
         let signer = sign.then(|| Arc::new(Signer::open(state.path()).unwrap()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp { dialects, signer, ..Stamp::new(name("box"), "0123456789", model) };
+        let stamp = Stamp { dialects, signer, ..sinks::stamp() };
         let outbox = SqliteOutbox::open(state.path(), stamp, &[name("b")], &clock).unwrap();
         let rig = Self {
             outbox: Arc::new(outbox),
@@ -114,34 +114,16 @@ impl Rig {
     }
 
     fn produce(&self, camera: &str, severity: Severity) -> u64 {
-        let at = Moment { pts: Pts::ZERO, wall: self.clock.wall(), wall_ok: true, clock: ClockSource::Host };
-        let event = Event {
-            id: Uuid::new_v4(),
-            phase: Phase::Once,
-            kind: "line_crossing",
-            rule: name("count"),
-            severity,
-            camera: Some(name(camera)),
-            zone: None,
-            line: Some(name("kerb")),
-            direction: None,
-            captured: at,
-            decided: at,
-            object: Some(ObjectSummary {
-                track: TrackId(1),
-                class: Class::new("person"),
-                score: 0.5,
-                bbox: BBox { x0: 0.1, y0: 0.2, x1: 0.3, y1: 0.4 },
-                speed: 1.0,
-                speed_unit: SpeedUnit::HeightsPerSecond,
-            }),
-            value: None,
-            unit: None,
-            why: "it was a test".to_owned(),
-            ended_by: None,
-            suppressed: 0,
-            evidence: Default::default(),
+        let object = ObjectSummary {
+            track: TrackId(1),
+            class: Class::new("person"),
+            score: 0.5,
+            bbox: BBox { x0: 0.1, y0: 0.2, x1: 0.3, y1: 0.4 },
+            speed: 1.0,
+            speed_unit: SpeedUnit::HeightsPerSecond,
         };
+        let crossing = sinks::crossing(camera, self.clock.wall());
+        let event = Event { severity, object: Some(object), ..crossing };
         self.outbox.append(event, Some(Duration::from_millis(7))).unwrap()
     }
 
@@ -174,15 +156,7 @@ impl Rig {
         what: &str,
         done: impl Fn(&SinkStatus) -> bool,
     ) -> SinkStatus {
-        let clock = SystemClock::new();
-        loop {
-            let status = sink.status();
-            if done(&status) {
-                return status;
-            }
-            assert!(clock.now().0 < Duration::from_secs(30), "waited 30 s for {what}: {status:?}");
-            clock.pause(Duration::from_millis(5), &Shutdown::new());
-        }
+        sinks::wait_for(sink, what, done)
     }
 }
 

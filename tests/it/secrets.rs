@@ -1,5 +1,5 @@
 //! No secret leaves the daemon: everything that it says, sends to others than their owners, or keeps is searched for each
-//! of them, in plain, percent-encoded and base64.
+//! of them: passwords in plain, percent-encoded and base64, keys as bytes and in the encodings of bytes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what is not as expected ends the test")]
 
 use std::fs;
@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXUPPER};
+use url::Url;
+use vedette::signing;
 use vedette_core::Secret;
 use vedette_tests::binary::Vedette;
 use vedette_tests::certificates::{Authority, Identity, NOW};
@@ -27,57 +30,90 @@ const WRONG_BROKER: &str = "mq/Falsch+11";
 const TOKEN: &str = "hook/Geheim+12";
 const IN_PATH: &str = "pfad-Geheim-13";
 
+/// Without the padding, so that it is found in longer ones too.
 fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |chunk: &[u8]| {
-        let all =
-            chunk.iter().enumerate().fold(0_u32, |sum, (at, byte)| sum | u32::from(*byte) << (16 - 8 * at));
-        let digit = move |at: usize| char::from(DIGITS[(all >> (18 - 6 * at)) as usize & 63]);
-        (0..=chunk.len()).map(digit).collect::<String>()
-    };
-    bytes.chunks(3).map(group).collect()
+    BASE64_NOPAD.encode(bytes)
 }
 
+/// Every character but letters and digits.
 fn percent(text: &str) -> String {
     let byte =
         |b: u8| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") };
     text.bytes().map(byte).collect()
 }
 
+/// As it stands in a URL that the `url` crate has made or read, which leaves more characters as they are.
+fn in_userinfo(text: &str) -> String {
+    let mut url = Url::parse("rtsp://host").unwrap();
+    url.set_password(Some(text)).unwrap();
+    url.password().unwrap().to_owned()
+}
+
+/// The secret half of an Ed25519 key in PEM: the 32 bytes behind what RFC 8410 begins every such key with.
+fn seed(pem: &str) -> [u8; 32] {
+    let lines: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = BASE64.decode(lines.as_bytes()).unwrap();
+    assert_eq!(der[12..16], [0x04, 0x22, 0x04, 0x20], "an octet string of 34 bytes with one of 32");
+    der[16..48].try_into().unwrap()
+}
+
 /// What must not be found, each with a word for messages.
-struct Hidden(Vec<(String, String)>);
+struct Hidden(Vec<(String, Vec<u8>)>);
 
 impl Hidden {
-    fn new(key: &Path) -> Self {
-        let mut all = Vec::new();
+    /// The constants of this file, and both keys, which are in PEM.
+    fn new(client: &Path, signing: &Path) -> Self {
+        let mut hidden = Self(Vec::new());
         let plain = [CAMERA, WRONG, IN_URL, BROKER, WRONG_BROKER, TOKEN, IN_PATH];
         for (at, secret) in plain.into_iter().enumerate() {
-            all.push((format!("secret {at}"), secret.to_owned()));
-            all.push((format!("secret {at}, percent-encoded"), percent(secret)));
-            all.push((format!("secret {at}, base64"), base64(secret.as_bytes())));
+            hidden.add(format!("secret {at}"), secret);
+            hidden.add(format!("secret {at}, percent-encoded"), percent(secret));
+            hidden.add(format!("secret {at}, as in a URL"), in_userinfo(secret));
+            hidden.add(format!("secret {at}, base64"), base64(secret.as_bytes()));
             for user in [USER, "box"] {
                 let login = format!("{user}:{secret}");
-                all.push((format!("login {at}, base64"), base64(login.as_bytes())));
+                hidden.add(format!("login {at}, base64"), base64(login.as_bytes()));
             }
         }
-        let pem = fs::read_to_string(key).unwrap();
-        all.push(("the client's key".to_owned(), pem.lines().nth(1).unwrap().to_owned()));
-        Self(all)
+        let pem = fs::read_to_string(client).unwrap();
+        hidden.add("the client's key".to_owned(), pem.lines().nth(1).unwrap());
+        hidden.add_signing_key(&fs::read_to_string(signing).unwrap());
+        hidden
+    }
+
+    fn add(&mut self, what: String, secret: impl Into<Vec<u8>>) {
+        self.0.push((what, secret.into()));
+    }
+
+    fn add_signing_key(&mut self, pem: &str) {
+        let seed = seed(pem);
+        self.add("the signing key, PEM".to_owned(), pem.lines().nth(1).unwrap());
+        self.add("the signing key, base64".to_owned(), base64(&seed));
+        self.add("the signing key, hexadecimal".to_owned(), HEXLOWER.encode(&seed));
+        self.add("the signing key, HEXADECIMAL".to_owned(), HEXUPPER.encode(&seed));
+        // As `{:?}` writes bytes, without the brackets.
+        let listed = format!("{seed:?}");
+        self.add("the signing key, a list".to_owned(), &listed[1..listed.len() - 1]);
+        self.add("the signing key's bytes".to_owned(), seed);
     }
 
     fn assert_not_in(&self, place: &str, bytes: &[u8]) {
         for (what, secret) in &self.0 {
-            let told = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            let told = bytes.windows(secret.len()).any(|window| window == secret);
             // Not the text itself: it would stand in the test's log.
             assert!(!told, "{place} tells {what}");
         }
     }
 
+    /// In no file below `folder` but the signing key's own; how many files that were.
     fn assert_not_below(&self, folder: &Path) -> usize {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let look = |path: PathBuf| {
             if path.is_dir() {
                 return self.assert_not_below(&path);
+            }
+            if path.ends_with(signing::FILE) {
+                return 0;
             }
             self.assert_not_in(&path.display().to_string(), &fs::read(&path).unwrap_or_default());
             1
@@ -88,17 +124,34 @@ impl Hidden {
 
 #[test]
 fn the_search_finds_what_it_is_for() {
-    assert_eq!(
-        (base64(b"viewer:x"), base64(b"ab"), percent("a/b")),
-        ("dmlld2VyOng".into(), "YWI".into(), "a%2Fb".into())
-    );
-    let key = tempfile::NamedTempFile::new().unwrap();
-    fs::write(key.path(), "-----BEGIN\nMIGHAgEA\n-----END\n").unwrap();
-    let hidden = Hidden::new(key.path());
-    for told in [CAMERA, "MIGHAgEA", &percent(TOKEN), &base64(format!("{USER}:{CAMERA}").as_bytes())] {
-        let text = format!("a log line with {told} within");
-        let found = std::panic::catch_unwind(|| hidden.assert_not_in("here", text.as_bytes()));
-        assert!(found.is_err(), "{told}");
+    assert_eq!((base64(b"ab"), percent("a/b+c")), ("YWI".into(), "a%2Fb%2Bc".into()));
+    assert_eq!(in_userinfo("a/b+c"), "a%2Fb+c");
+    let folder = tempfile::tempdir().unwrap();
+    let (client, signing) = (folder.path().join("client.key"), folder.path().join(signing::FILE));
+    fs::write(&client, "-----BEGIN\nMIGHAgEA\n-----END\n").unwrap();
+    // The first key of RFC 8032, 7.1.
+    let key = "9D61B19DEFFD5A60BA844AF492EC2CC44449C5697B326919703BAC031CAE7F60";
+    let der = HEXUPPER.decode(format!("302E020100300506032B657004220420{key}").as_bytes()).unwrap();
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(&der));
+    fs::write(&signing, pem).unwrap();
+    let (hidden, seed) = (Hidden::new(&client, &signing), HEXUPPER.decode(key.as_bytes()).unwrap());
+    let texts = [
+        CAMERA,
+        "MIGHAgEA",
+        &percent(TOKEN),
+        &in_userinfo(CAMERA),
+        &base64(format!("{USER}:{CAMERA}").as_bytes()),
+        key,
+        &key.to_lowercase(),
+        &BASE64.encode(&seed),
+        &BASE64.encode(&der),
+        &format!("{seed:?}"),
+        &format!("{der:02x?}").replace(", ", ""),
+    ];
+    for told in texts.map(str::as_bytes).into_iter().chain([&der[..]]) {
+        let text = [b"a log line with ", told, b" within"].concat();
+        let found = std::panic::catch_unwind(|| hidden.assert_not_in("here", &text));
+        assert!(found.is_err(), "{}", String::from_utf8_lossy(told));
     }
 }
 
@@ -143,7 +196,7 @@ fn write_files(home: &Home, peers: &Peers) {
     );
     let other = camera.url().replacen("rtsp://", &format!("rtsp://{USER}:{IN_URL}@"), 1);
     let text = format!(
-        "secrets_file = \"vedette.secrets\"\n[node]\nid = \"box\"\n\
+        "secrets_file = \"vedette.secrets\"\n[node]\nid = \"box\"\nsign = true\n\
          [broker.main]\n{tls}commands = [\"status\", \"arm\"]\n[broker.second]\n{tls}client_id = \"second\"\n\
          [webhook.office]\nurl = \"{}\"\nca = \"{}\"\n",
         receiver.url("localhost", &format!("/hook?key={IN_PATH}")),
@@ -194,7 +247,6 @@ fn no_secret_stands_in_a_log_a_message_a_file_or_the_process_table() {
     }
     let (peers, home) = (peers(), Home::new());
     write_files(&home, &peers);
-    let hidden = Hidden::new(&peers.identity.key);
     let watcher = Subscriber::start("watcher", peers.broker.port(), Some(("box", BROKER)));
     let mut daemon = Daemon::start_with(&home, &[("VEDETTE_LOG", "trace"), ("RUST_BACKTRACE", "1")]);
     daemon.wait_for_log("a live camera", |log| log.contains("live, 640x360"));
@@ -203,6 +255,7 @@ fn no_secret_stands_in_a_log_a_message_a_file_or_the_process_table() {
     });
     daemon.wait_for_log("a wrong login of a broker", |log| log.contains("[broker.second]"));
     watcher.events(3);
+    let hidden = Hidden::new(&peers.identity.key, &home.state().join(signing::FILE));
     peers.receiver.posts(3);
     ask(&peers.broker, "status", "{}");
     ask(&peers.broker, "arm", "not json");
@@ -224,7 +277,9 @@ fn no_secret_stands_in_a_log_a_message_a_file_or_the_process_table() {
     assert!(daemon.wait_end(Duration::from_secs(60)).0.success());
 
     hidden.assert_not_in("the log", daemon.log().as_bytes());
-    for message in watcher.messages() {
+    let messages = watcher.messages();
+    assert!(messages.iter().any(|message| !message.get("signature").is_null()), "events are signed");
+    for message in messages {
         hidden.assert_not_in(&message.topic, &message.payload);
     }
     for post in peers.receiver.posts(3) {

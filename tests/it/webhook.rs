@@ -13,14 +13,11 @@ use uuid::Uuid;
 use vedette::outbox::{Outbox, SqliteOutbox};
 use vedette::sinks::webhook::Hook;
 use vedette::sinks::{Latest, RunningSink, SinkDeps, SinkStatus, WebhookConfig};
-use vedette::wire::{ModelStamp, Stamp};
-use vedette_core::{
-    Clock, ClockSource, Event, Evidence, EvidenceKind, Moment, Name, Phase, Pts, Secret, Severity, Shutdown,
-    SystemClock,
-};
+use vedette_core::{Clock, Evidence, EvidenceKind, Name, Secret, Severity, Shutdown, SystemClock};
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::mosquitto::{self, Mosquitto, make_certificates};
 use vedette_tests::receiver::{Post, Receiver};
+use vedette_tests::sinks;
 use vedette_tests::site::{self, Plan, Site, camera_text};
 use vedette_tests::testcam::{Options, TestCam};
 
@@ -70,17 +67,8 @@ impl Rig {
         listen();
         let state = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-        let stamp = Stamp {
-            node: name("box"),
-            epoch: Uuid::nil(),
-            config: "0123456789".into(),
-            model,
-            dialects: vec![Arc::new(vedette::wire::vedette::Vedette)],
-            interests: std::collections::BTreeMap::new(),
-            signer: None,
-        };
-        let outbox = Arc::new(SqliteOutbox::open(state.path(), stamp, &[name("office")], &clock).unwrap());
+        let outbox =
+            Arc::new(SqliteOutbox::open(state.path(), sinks::stamp(), &[name("office")], &clock).unwrap());
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         Self { outbox, clock, runtime, state }
@@ -110,27 +98,7 @@ impl Rig {
     }
 
     pub(crate) fn append(&self, camera: &str) -> u64 {
-        let at = Moment { pts: Pts::ZERO, wall: self.clock.wall(), wall_ok: true, clock: ClockSource::Host };
-        let event = Event {
-            id: Uuid::new_v4(),
-            phase: Phase::Once,
-            kind: "line_crossing",
-            rule: name("count"),
-            severity: Severity::Alarm,
-            camera: Some(name(camera)),
-            zone: None,
-            line: Some(name("kerb")),
-            direction: None,
-            captured: at,
-            decided: at,
-            object: None,
-            value: None,
-            unit: None,
-            why: "it was a test".to_owned(),
-            ended_by: None,
-            suppressed: 0,
-            evidence: Default::default(),
-        };
+        let event = sinks::crossing(camera, self.clock.wall());
         self.outbox.append(event, None).unwrap()
     }
 
@@ -140,15 +108,7 @@ impl Rig {
         what: &str,
         done: impl Fn(&SinkStatus) -> bool,
     ) -> SinkStatus {
-        let clock = SystemClock::new();
-        loop {
-            let status = sink.status();
-            if done(&status) {
-                return status;
-            }
-            assert!(clock.now().0 < Duration::from_secs(30), "waited 30 s for {what}: {status:?}");
-            clock.pause(Duration::from_millis(5), &Shutdown::new());
-        }
+        sinks::wait_for(sink, what, done)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The product as a person uses it: the binary `vedette`, run to its end or held while it works.
 //!
-//! Owns: finding binaries beside the tests, a clean environment, deadlines, and what no run may ever print. Does not
-//! know: what a verb should say; `tests/it/cli.rs` does.
+//! Owns: finding binaries beside the tests, starting and stopping the product, its environment, deadlines, and what no run
+//! may ever print. Does not know: what a verb should say; `tests/it/cli.rs` does.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use vedette_core::{Clock, Shutdown, SystemClock};
@@ -35,7 +37,7 @@ pub fn beside_this(name: &'static str) -> Result<PathBuf, NotBuilt> {
     found.ok_or(NotBuilt { name, of: this })
 }
 
-/// One command line of `vedette`, in an environment without any of Vedette's variables.
+/// One command line of `vedette`.
 #[derive(Debug)]
 pub struct Vedette {
     command: Command,
@@ -57,21 +59,32 @@ pub struct Ran {
 }
 
 impl Vedette {
-    /// `vedette ARGUMENTS…` in `folder`, which also is the home of its state.
+    /// `vedette ARGUMENTS…` in `folder`, which also is the home of its state; in an environment without any of Vedette's
+    /// variables.
     ///
     /// # Panics
     /// Where the binary has not been built.
     pub fn new<A: Into<OsString>>(folder: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut command = Command::new(beside_this("vedette").unwrap_or_else(|e| panic!("{e}")));
+        let mut vedette = Self::here(arguments);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("VEDETTE_") {
-                command.env_remove(name);
+                vedette.command.env_remove(name);
             }
         }
+        vedette.command.current_dir(folder);
+        vedette
+    }
+
+    /// `vedette ARGUMENTS…` in the folder and the environment of this test.
+    ///
+    /// # Panics
+    /// Where the binary has not been built.
+    pub fn here<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut command = Command::new(beside_this("vedette").unwrap_or_else(|e| panic!("{e}")));
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
         let words: Vec<_> = arguments.iter().map(|a| a.to_string_lossy()).collect();
         let shown = format!("vedette {}", words.join(" "));
-        command.args(&arguments).current_dir(folder).stdin(Stdio::null());
+        command.args(&arguments).stdin(Stdio::null());
         Self { command, shown, secrets: Vec::new() }
     }
 
@@ -112,17 +125,12 @@ impl Vedette {
         let command = self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.shown));
         let out = collected(child.stdout.take());
-        let (tx, lines) = channel();
-        let stderr = BufReader::new(child.stderr.take().unwrap_or_else(|| panic!("stderr is piped")));
-        std::thread::spawn(move || {
-            for line in stderr.split(b'\n').map_while(Result::ok) {
-                if tx.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
+        let stderr = child.stderr.take().unwrap_or_else(|| panic!("stderr is piped"));
+        let log = Arc::<Log>::default();
+        let kept = Arc::clone(&log);
+        let reader = std::thread::spawn(move || kept.keep(BufReader::new(stderr)));
         let Self { shown, secrets, .. } = self;
-        Running { child, shown, secrets, out, lines, seen: String::new() }
+        Running { child, shown, secrets, out, log, reader: Some(reader) }
     }
 }
 
@@ -138,6 +146,25 @@ fn collected(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
     rx
 }
 
+/// What a child says on standard error, as far as it has come.
+#[derive(Debug, Default)]
+struct Log {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
+impl Log {
+    /// Keeps every whole line until the stream ends.
+    fn keep(&self, stream: impl BufRead) {
+        for line in stream.split(b'\n').map_while(Result::ok) {
+            let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+            text.push_str(&String::from_utf8_lossy(&line));
+            text.push('\n');
+            self.grown.notify_all();
+        }
+    }
+}
+
 /// A `vedette` at work; dropping it kills it.
 #[derive(Debug)]
 pub struct Running {
@@ -145,8 +172,8 @@ pub struct Running {
     shown: String,
     secrets: Vec<String>,
     out: Receiver<String>,
-    lines: Receiver<String>,
-    seen: String,
+    log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -155,31 +182,38 @@ impl Running {
         self.child.id()
     }
 
-    /// Reads its log up to a line that holds all of `words`, and returns that line.
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until `look` finds something in what it has logged, and returns that; none where it does not come `within`.
+    pub fn look<T>(&self, within: Duration, look: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let clock = SystemClock::new();
+        let mut text = self.log.text.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(found) = look(&text) {
+                return Some(found);
+            }
+            let left = within.checked_sub(clock.now().0)?;
+            // Seldom as well, for what ends without a word.
+            let ended = self.reader.as_ref().is_none_or(JoinHandle::is_finished);
+            let wait = self.log.grown.wait_timeout(text, left.min(Duration::from_millis(200)));
+            text = wait.unwrap_or_else(PoisonError::into_inner).0;
+            if ended {
+                return look(&text);
+            }
+        }
+    }
+
+    /// Waits for a line of its log that holds all of `words`, and returns that line.
     ///
     /// # Panics
     /// Where none comes in time.
-    pub fn wait_for(&mut self, words: &[&str]) -> String {
-        let fits = |line: &str| words.iter().all(|word| line.contains(word));
-        if let Some(line) = self.seen.lines().find(|line| fits(line)) {
-            return line.to_owned();
-        }
-        let clock = SystemClock::new();
-        loop {
-            let left = DEADLINE.saturating_sub(clock.now().0);
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    self.seen.push_str(&line);
-                    self.seen.push('\n');
-                    if fits(&line) {
-                        return line;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("{} never logged {words:?}; it logged:\n{}", self.shown, self.seen)
-                }
-            }
-        }
+    pub fn wait_for(&self, words: &[&str]) -> String {
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        let line = self.look(DEADLINE, |log| log.lines().find(fits).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{} never logged {words:?}; it logged:\n{}", self.shown, self.log()))
     }
 
     /// Sends a signal by its name, as `kill` knows it.
@@ -198,22 +232,29 @@ impl Running {
     pub fn end(mut self, within: Duration) -> Ran {
         let status = self.wait(within);
         let out = self.out.recv_timeout(DEADLINE).unwrap_or_default();
-        self.seen.extend(self.lines.iter().map(|line| line + "\n"));
-        let err = std::mem::take(&mut self.seen);
-        let ran = Ran { shown: self.shown.clone(), code: status.code(), out, err };
+        let ran = Ran { shown: self.shown.clone(), code: status.code(), out, err: self.log() };
         ran.assert_decent(&self.secrets);
         ran
     }
 
-    fn wait(&mut self, within: Duration) -> ExitStatus {
+    /// Waits until it has ended, and for the rest of its log.
+    ///
+    /// # Panics
+    /// Where it does not end `within`.
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
         let (clock, never) = (SystemClock::new(), Shutdown::new());
         loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => return status,
+                Ok(Some(status)) => {
+                    // It only reads.
+                    let _ = self.reader.take().map(JoinHandle::join);
+                    return status;
+                }
                 Ok(None) => {}
                 Err(error) => panic!("{}: {error}", self.shown),
             }
-            assert!(clock.now().0 < within, "{} does not end within {within:?}", self.shown);
+            let late = clock.now().0 >= within;
+            assert!(!late, "{} does not end within {within:?}; it logged:\n{}", self.shown, self.log());
             clock.pause(POLL, &never);
         }
     }

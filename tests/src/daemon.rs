@@ -1,17 +1,17 @@
 //! `vedette run` as a child process with files of its own, as systemd would start it.
 //!
-//! Owns: the process, its folders and what it logs. Does not know: what stands in the configuration.
+//! Owns: its folders, and what the kernel says of the process. Does not know: what stands in the configuration.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vedette_core::{Clock, Shutdown, SystemClock};
+use vedette_core::{Clock, SystemClock};
+
+use crate::binary::{Running, Vedette};
 
 /// The folders of one daemon: they outlive its processes.
 pub struct Home(TempDir);
@@ -49,11 +49,7 @@ impl Home {
 }
 
 /// A running `vedette run`; killed with the value.
-pub struct Daemon {
-    child: Child,
-    log: Arc<Mutex<String>>,
-    reader: Option<std::thread::JoinHandle<()>>,
-}
+pub struct Daemon(Running);
 
 impl Daemon {
     /// Starts it; does not wait for anything.
@@ -63,36 +59,24 @@ impl Daemon {
 
     /// … with these variables in its environment.
     pub fn start_with(home: &Home, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary());
-        command.arg("run").arg("--config").arg(home.config()).arg("--state").arg(home.state());
+        let (config, state) = (home.config().into_os_string(), home.state().into_os_string());
+        let mut vedette = Vedette::here(["run".into(), "--config".into(), config, "--state".into(), state]);
         for variable in ["NOTIFY_SOCKET", "JOURNAL_STREAM", "WATCHDOG_USEC", "VEDETTE_LOG"] {
-            command.env_remove(variable);
+            vedette = vedette.without(variable);
         }
-        command.envs(variables.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        let stderr = child.stderr.take().expect("stderr should be a pipe");
-        let log = Arc::new(Mutex::new(String::new()));
-        let lines = Arc::clone(&log);
-        let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = lines.lock().unwrap_or_else(PoisonError::into_inner);
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
-        Self { child, log, reader: Some(reader) }
+        let vedette = variables.iter().fold(vedette, |vedette, (name, value)| vedette.env(name, value));
+        Self(vedette.start())
     }
 
     /// Everything it has logged so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.log()
     }
 
     /// Processor time of all its threads so far, and resident memory in bytes; both zero once it has ended.
     pub fn usage(&self) -> (Duration, u64) {
         let read =
-            |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap_or_default();
+            |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.pid())).unwrap_or_default();
         let (stat, status) = (read("stat"), read("status"));
         // Behind the name, which may hold blanks: fields 14 and 15, in ticks of 10 ms as the kernel tells everybody.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_ascii_whitespace();
@@ -104,61 +88,29 @@ impl Daemon {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
     /// Its command line as everybody on the machine may read it.
     pub fn command_line(&self) -> String {
-        let bytes = fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap_or_default();
+        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid())).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Waits until `done` says yes to what it has logged; fails the test after 60 s.
     pub fn wait_for_log(&self, what: &str, done: impl Fn(&str) -> bool) {
-        let (clock, patience) = (SystemClock::new(), Shutdown::new());
-        while !done(&self.log()) {
-            let log = self.log();
-            assert!(clock.now().0 < Duration::from_secs(60), "waited 60 s for {what}; it logged:\n{log}");
-            clock.pause(Duration::from_millis(20), &patience);
-        }
+        let (within, yes) = (Duration::from_secs(60), |log: &str| done(log).then_some(()));
+        assert!(self.0.look(within, yes).is_some(), "waited for {what}; it logged:\n{}", self.log());
     }
 
     /// Sends a signal: `TERM`, `HUP`, `KILL`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
-        assert!(status.is_ok_and(|s| s.success()), "kill -{name}");
+        self.0.signal(name);
     }
 
     /// Waits until it has ended, and for the rest of its log; how it ended and how long that took.
     pub fn wait_end(&mut self, within: Duration) -> (ExitStatus, Duration) {
-        let (clock, patience) = (SystemClock::new(), Shutdown::new());
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child should be known") {
-                let took = clock.now().0;
-                if let Some(reader) = self.reader.take() {
-                    let _ = reader.join();
-                }
-                return (status, took);
-            }
-            let log = self.log();
-            assert!(clock.now().0 < within, "still running after {within:?}; it logged:\n{log}");
-            clock.pause(Duration::from_millis(10), &patience);
-        }
+        let clock = SystemClock::new();
+        (self.0.wait(within), clock.now().0)
     }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Integration tests run from `target/debug/deps`, the program lies in `target/debug`.
-fn binary() -> PathBuf {
-    let this = std::env::current_exe().expect("this executable should have a path");
-    let found = this.ancestors().skip(1).take(2).map(|f: &Path| f.join("vedette")).find(|p| p.is_file());
-    found.unwrap_or_else(|| {
-        panic!("vedette is not beside {}: build it with `cargo build -p vedette`", this.display())
-    })
 }

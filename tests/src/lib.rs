@@ -2,9 +2,9 @@
 //!
 //! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
 //! subscribes to it ([`subscriber`], [`sparkplug`]), asks over it ([`asker`]) and is in between ([`proxy`]), the other
-//! side of a webhook ([`receiver`]), what is wrong with TLS ([`certificates`]), a small model ([`network`]), the judges of messages ([`schemas`], [`audit`],
-//! [`ledger`]), and the product itself:
-//! in this process ([`site`]), as a child ([`daemon`]), on the command line ([`binary`]).
+//! side of a webhook ([`receiver`]), what a sink tells ([`sinks`]), what is wrong with TLS ([`certificates`]), a small
+//! model ([`network`]), the judges of messages ([`schemas`], [`audit`], [`ledger`]), and the product itself: in this
+//! process ([`site`]), on the command line ([`binary`]), as systemd runs it ([`daemon`]).
 //! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
 #![forbid(unsafe_code)]
 
@@ -21,10 +21,24 @@ pub mod network;
 pub mod proxy;
 pub mod receiver;
 pub mod schemas;
+pub mod sinks;
 pub mod site;
 pub mod sparkplug;
 pub mod subscriber;
 pub mod testcam;
+
+/// Why a program for tests ends.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the `main` of a program for tests does: hands its arguments on, and says on stderr what went wrong.
+pub fn main_of(run: impl FnOnce(&[String]) -> Result<(), Fault>) -> std::process::ExitCode {
+    use std::io::Write;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Err(error) = run(&arguments) else { return std::process::ExitCode::SUCCESS };
+    // Where stderr is gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{error}");
+    std::process::ExitCode::FAILURE
+}
 
 /// Says why a test does nothing here. What may be skipped stands in `tests/skips.allowed`.
 pub fn skipped(reason: impl std::fmt::Display) {

@@ -10,6 +10,8 @@ mod link;
 mod pace;
 mod plain;
 mod requests;
+#[cfg(any(test, fuzzing))]
+mod rig;
 mod session;
 mod sparkplug;
 mod worker;

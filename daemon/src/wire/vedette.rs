@@ -262,62 +262,11 @@ pub(super) fn json(message: &impl Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vedette_core::{BBox, Class, Moment, Pts};
-
-    fn sample() -> (Stamp, Event) {
-        let stamp = Stamp {
-            node: Name::new("plant7-box2").unwrap(),
-            epoch: Uuid::from_u128(0x7be2_0000_0000_4000_8000_0000_0000_0001),
-            config: "b64a11d0ffff".to_owned(),
-            model: ModelStamp {
-                name: "nanodet-g-416".to_owned(),
-                sha256: "5f1c2a90cccccccc".to_owned(),
-                provider: "cpu".to_owned(),
-            },
-            dialects: Vec::new(),
-            interests: std::collections::BTreeMap::new(),
-            signer: None,
-        };
-        let at = |text: &str| Moment {
-            pts: Pts::ZERO,
-            wall: text.parse().unwrap(),
-            wall_ok: true,
-            clock: ClockSource::Camera,
-        };
-        let event = Event {
-            id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
-            phase: Phase::Begin,
-            kind: "intrusion",
-            rule: Name::new("night").unwrap(),
-            severity: Severity::Alarm,
-            camera: Some(Name::new("gate").unwrap()),
-            zone: Some(Name::new("yard").unwrap()),
-            line: None,
-            direction: None,
-            captured: at("2026-11-24T02:35:42.12Z"),
-            decided: at("2026-11-24T02:35:42.6400001Z"),
-            object: Some(ObjectSummary {
-                track: TrackId(17),
-                class: Class::new("person"),
-                score: 0.83,
-                bbox: BBox { x0: 0.41, y0: 0.52, x1: 0.470_04, y1: 0.78 },
-                speed: 1.2,
-                speed_unit: SpeedUnit::HeightsPerSecond,
-            }),
-            value: None,
-            unit: None,
-            why: "person inside yard for 0.4 s".to_owned(),
-            ended_by: None,
-            suppressed: 0,
-            evidence: Default::default(),
-        };
-        (stamp, event)
-    }
+    use crate::fixtures::{golden_event, golden_stamp, name};
 
     #[test]
     fn an_event_is_exactly_the_documented_json() {
-        let (stamp, sample) = sample();
-        let text = String::from_utf8(event(&stamp, 1042, Some(548), &sample)).unwrap();
+        let text = String::from_utf8(event(&golden_stamp(), 1042, Some(548), &golden_event())).unwrap();
         assert_eq!(text, include_str!("../../../tests/golden/wire/event.begin.json").trim_end());
     }
 
@@ -331,11 +280,11 @@ mod tests {
             sha256: "5f1c2a90".repeat(8),
             from: "2026-11-24T02:35:37.12Z".parse().unwrap(),
             to: "2026-11-24T02:35:52.0804Z".parse().unwrap(),
-            camera: Name::new("gate").unwrap(),
+            camera: name("gate"),
             event_kind: "intrusion",
             severity: Severity::Alarm,
         };
-        let message = Vedette.evidence(&sample().0, 1043, &evidence).unwrap();
+        let message = Vedette.evidence(&golden_stamp(), 1043, &evidence).unwrap();
         let text = String::from_utf8(message.payload).unwrap();
         assert_eq!(text, include_str!("../../../tests/golden/wire/evidence.clip.json").trim_end());
         assert_eq!((message.topic.as_str(), message.retained), ("gate/evidence", false));
@@ -343,7 +292,7 @@ mod tests {
 
     #[test]
     fn events_of_the_node_have_their_own_topic() {
-        let (stamp, mut event) = sample();
+        let (stamp, mut event) = (golden_stamp(), golden_event());
         assert_eq!(Vedette.event(&stamp, 1, None, &event).unwrap().topic, "gate/event");
         event.camera = None;
         assert_eq!(Vedette.event(&stamp, 1, None, &event).unwrap().topic, "event");

@@ -170,7 +170,7 @@ fn a_bad_camera_or_broker_never_stops_the_others() {
     let secrets = folder.path().join("etc/vedette.secrets");
     std::fs::set_permissions(&secrets, std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .expect("mode 0600");
-    let mut running = vedette(&folder, "run --config etc --state state").secret(WRONG).start();
+    let running = vedette(&folder, "run --config etc --state state").secret(WRONG).start();
     let lines: [&[&str]; 6] = [
         &["INFO", "good", "live, 640x360"],
         &["WARN", "away", "127.0.0.1:1", "events are kept, trying again"],

@@ -66,7 +66,7 @@ fn live_cameras_make_a_model_and_nothing_else_is_written() {
     let (_cameras, text) = two_cameras();
     let folder = prepared(&text, &small());
     let mut expected = below(folder.path());
-    let mut running = quantize(&folder, "--from-cameras 30m --forms s8s8 --range minmax --count 9").start();
+    let running = quantize(&folder, "--from-cameras 30m --forms s8s8 --range minmax --count 9").start();
     running.wait_for(&["gate: live, 640x360"]);
     running.wait_for(&["yard: live, 640x360"]);
     running.wait_for(&["off: refused:", "127.0.0.1:1", "check that the camera is on"]);
@@ -101,7 +101,7 @@ fn a_signal_while_cameras_are_watched_leaves_nothing() {
     let (_cameras, text) = two_cameras();
     let folder = prepared(&text, &small());
     let before = below(folder.path());
-    let mut running = quantize(&folder, "--from-cameras 30m").start();
+    let running = quantize(&folder, "--from-cameras 30m").start();
     running.wait_for(&["gate: live"]);
     running.signal("TERM");
     running.end(PROMPT).expect(1, &["error: interrupted: nothing was written"]);

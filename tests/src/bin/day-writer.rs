@@ -10,7 +10,6 @@
 //! Does not know: when it is killed; `tests/it/delivery.rs` does.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,16 +18,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 use vedette::config;
 use vedette::node::{Host, Node};
 use vedette::outbox::Outbox;
 use vedette::share::Share;
-use vedette_core::{
-    Clock, ClockSource, Event, Moment, Mono, Name, Phase, Pts, Severity, Shutdown, SystemClock,
-};
-
-type Fault = Box<dyn Error + Send + Sync>;
+use vedette_core::{Clock, Mono, Name, Severity, Shutdown, SystemClock};
+use vedette_tests::Fault;
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -71,11 +66,7 @@ impl Clock for DayClock {
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Err(error) = run(&arguments) else { return ExitCode::SUCCESS };
-    // Where stderr is gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{error}");
-    ExitCode::FAILURE
+    vedette_tests::main_of(run)
 }
 
 fn run(arguments: &[String]) -> Result<(), Fault> {
@@ -118,27 +109,8 @@ fn append(
 ) -> Result<(), Fault> {
     const SEVERITIES: [Severity; 3] = [Severity::Info, Severity::Fault, Severity::Alarm];
     let wall = clock.reach(count as f64 / per_day as f64);
-    let at = Moment { pts: Pts::ZERO, wall, wall_ok: true, clock: ClockSource::Host };
-    let event = Event {
-        id: Uuid::new_v4(),
-        phase: Phase::Once,
-        kind: "occupancy",
-        rule: Name::new("count")?,
-        severity: SEVERITIES[count as usize % SEVERITIES.len()],
-        camera: Some(camera.clone()),
-        zone: None,
-        line: None,
-        direction: None,
-        captured: at,
-        decided: at,
-        object: None,
-        value: Some(count as f64),
-        unit: Some("persons"),
-        why: "it was counted".to_owned(),
-        ended_by: None,
-        suppressed: 0,
-        evidence: Default::default(),
-    };
+    let severity = SEVERITIES[count as usize % SEVERITIES.len()];
+    let event = vedette_tests::sinks::count(camera.as_str(), wall, severity, count);
     let line = match outbox.append(event, Some(Duration::from_millis(7))) {
         Ok(seq) => format!("produced {camera} {count} {seq}\n"),
         Err(_) => format!("lost {camera} {count}\n"),

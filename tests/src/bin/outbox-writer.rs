@@ -7,7 +7,6 @@
 //! takes anything. Does not know: when it is killed; `tests/it/outbox.rs` does.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::Path;
@@ -15,20 +14,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
 use vedette::outbox::sqlite::Limits;
 use vedette::outbox::{Outbox, SqliteOutbox};
-use vedette::wire::{ModelStamp, Stamp};
-use vedette_core::{Clock, ClockSource, Event, Moment, Name, Phase, Pts, Severity, SystemClock};
-
-type Fault = Box<dyn Error + Send + Sync>;
+use vedette_core::{Clock, Name, Severity, SystemClock};
+use vedette_tests::{Fault, sinks};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Err(error) = run(&arguments) else { return ExitCode::SUCCESS };
-    // Where stderr is gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{error}");
-    ExitCode::FAILURE
+    vedette_tests::main_of(run)
 }
 
 fn run(arguments: &[String]) -> Result<(), Fault> {
@@ -39,10 +31,8 @@ fn run(arguments: &[String]) -> Result<(), Fault> {
     let limits = Limits { events: bound.parse()?, ..Limits::default() };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (live, dead) = (Name::new("live")?, Name::new("dead")?);
-    let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-    let stamp = Stamp::new(Name::new("box")?, "0123456789", model);
-    let sinks = [live.clone(), dead];
-    let outbox = SqliteOutbox::with_limits(Path::new(directory), stamp, &sinks, &clock, limits)?;
+    let told = [live.clone(), dead];
+    let outbox = SqliteOutbox::with_limits(Path::new(directory), sinks::stamp(), &told, &clock, limits)?;
     std::thread::scope(|scope| {
         let outbox = &outbox;
         scope.spawn(move || take(outbox, &live));
@@ -66,27 +56,7 @@ fn tell(line: std::fmt::Arguments<'_>) -> Result<(), Fault> {
 fn append(outbox: &SqliteOutbox, clock: &dyn Clock, camera: &str, first: u64) -> Result<(), Fault> {
     const SEVERITIES: [Severity; 3] = [Severity::Info, Severity::Fault, Severity::Alarm];
     for (severity, count) in SEVERITIES.into_iter().cycle().zip(first..) {
-        let at = Moment { pts: Pts::ZERO, wall: clock.wall(), wall_ok: true, clock: ClockSource::Host };
-        let event = Event {
-            id: Uuid::new_v4(),
-            phase: Phase::Once,
-            kind: "occupancy",
-            rule: Name::new("count")?,
-            severity,
-            camera: Some(Name::new(camera)?),
-            zone: None,
-            line: None,
-            direction: None,
-            captured: at,
-            decided: at,
-            object: None,
-            value: Some(count as f64),
-            unit: Some("persons"),
-            why: "it was counted".to_owned(),
-            ended_by: None,
-            suppressed: 0,
-            evidence: Default::default(),
-        };
+        let event = sinks::count(camera, clock.wall(), severity, count);
         match outbox.append(event, Some(Duration::from_millis(7))) {
             Ok(seq) => tell(format_args!("produced {camera} {count} {seq}"))?,
             Err(_) => tell(format_args!("lost {camera} {count}"))?,

@@ -10,21 +10,21 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
-use vedette_core::{Clock as _, IncidentIds, Severity, SimulatedClock};
+use vedette_core::{Clock as _, IncidentIds, SimulatedClock};
 
-use super::conversation::{Context, Conversation, Link, Speaker};
+use super::conversation::{Context, Conversation, Speaker};
 use super::link::{Limits, PACKET_IDS, Publish, Received, Taken};
 use super::requests::{Asked, Desk};
-use super::{Expiry, plain, sparkplug};
+use super::rig::{Tape, context};
+use super::{plain, sparkplug};
 use crate::arming::Arming;
 use crate::commands::{self, Site};
 use crate::evidence::Evidence;
-use crate::fixtures::{MemoryOutbox, event, must, name, stamp};
+use crate::fixtures::{MemoryOutbox, camera_status, event, must, name, node_status, rule, rule_state, stamp};
 use crate::outbox::Outbox as _;
-use crate::sinks::{Latest, Replay};
+use crate::sinks::Latest;
 use crate::wire::sparkplug::{Payload, Sparkplug};
-use crate::wire::{CameraInventory, CameraStatus, Dialect, NodeStatus, Place, RuleInventory, Settings};
-use crate::wire::{StateUpdate, dialect};
+use crate::wire::{CameraInventory, Dialect, Settings, dialect};
 
 /// Verbs that may be asked for: all but `snapshot`, for which a camera has to be there.
 const ALLOWED: [&str; 5] = ["arm", "disarm", "status", "test_alarm", "wake"];
@@ -35,21 +35,8 @@ const MESSAGES: usize = 64;
 /// The broker's side: takes everything.
 #[derive(Default)]
 struct Wire {
-    handed: Vec<Publish>,
-    subscribed: usize,
+    tape: Tape,
     pkid: u16,
-}
-
-impl Link for Wire {
-    fn publish(&mut self, publish: Publish) -> bool {
-        self.handed.push(publish);
-        true
-    }
-
-    fn subscribe(&mut self, _filter: &str) -> bool {
-        self.subscribed += 1;
-        true
-    }
 }
 
 impl Wire {
@@ -57,11 +44,11 @@ impl Wire {
     fn settle(&mut self, session: &mut dyn Conversation, clock: &SimulatedClock) -> Vec<Publish> {
         let mut said = Vec::new();
         loop {
-            session.fill(clock.now(), self);
-            if self.handed.is_empty() {
+            session.fill(clock.now(), &mut self.tape);
+            if self.tape.handed.is_empty() {
                 return said;
             }
-            for publish in std::mem::take(&mut self.handed) {
+            for publish in std::mem::take(&mut self.tape.handed) {
                 if publish.answered {
                     self.pkid = if self.pkid == PACKET_IDS { 1 } else { self.pkid + 1 };
                     session.sent(self.pkid, clock.now());
@@ -88,59 +75,27 @@ fn rig(dialects: Vec<Arc<dyn Dialect>>) -> Rig {
     let outbox = Arc::new(MemoryOutbox::new(crate::wire::Stamp { dialects: dialects.clone(), ..stamp() }));
     let (to, asked) = crossbeam_channel::bounded(1);
     let (answers, answered) = tokio::sync::mpsc::unbounded_channel();
-    let desk = Desk {
-        broker: name("factory"),
-        root: "vedette/box".to_owned(),
-        allowed: ALLOWED.map(str::to_owned).to_vec(),
-        to: Some(to),
-        answers,
-    };
     let context = Context {
-        id: name("factory"),
-        place: Place { prefix: "vedette".to_owned(), node: name("box") },
-        dialects,
-        acknowledged: true,
-        replay: Replay::default(),
-        replay_per_second: 1_000_000,
-        expiry: Expiry::default(),
-        outbox: Arc::<MemoryOutbox>::clone(&outbox),
         latest: Arc::new(latest()),
-        status: Arc::default(),
-        desk,
+        desk: Desk {
+            broker: name("factory"),
+            root: "vedette/box".to_owned(),
+            allowed: ALLOWED.map(str::to_owned).to_vec(),
+            to: Some(to),
+            answers,
+        },
+        ..context(Arc::<MemoryOutbox>::clone(&outbox), dialects)
     };
     Rig { context, outbox, clock: SimulatedClock::new(Timestamp::UNIX_EPOCH), asked, answered }
 }
 
 fn latest() -> Latest {
-    let (latest, since, camera) = (Latest::default(), Timestamp::UNIX_EPOCH, name("gate"));
-    let (version, providers) = ("1", Vec::new());
-    let (cameras, public_key) = (1, None);
-    latest.put(&NodeStatus {
-        state: "online",
-        version,
-        since,
-        cameras,
-        cameras_up: 1,
-        providers,
-        public_key,
-    });
-    let rule = RuleInventory {
-        rule: name("night"),
-        kind: "intrusion".to_owned(),
-        severity: Severity::Alarm,
-        zone: None,
-        line: None,
-        lasting: true,
-        counts: false,
-        unit: None,
-        former_kinds: Vec::new(),
-    };
-    latest.put(&CameraInventory { camera: camera.clone(), rules: vec![rule], gone: vec![] });
-    let (state, decode, gate, reason) = ("live", "watch", None, None);
-    latest.put(&CameraStatus { camera: camera.clone(), state, decode, gate, fps: 5.0, reason, since });
-    let (rule, kind, value, unit) = (name("night"), "intrusion", None, None);
-    let (changed, since, active, armed) = (since, None, false, true);
-    latest.put(&StateUpdate { camera, rule, kind, changed, active, value, unit, since, armed });
+    let latest = Latest::default();
+    latest.put(&node_status());
+    let rules = vec![rule("night", "intrusion")];
+    latest.put(&CameraInventory { camera: name("gate"), rules, gone: vec![] });
+    latest.put(&camera_status("gate", "live"));
+    latest.put(&rule_state("gate", "night"));
     latest
 }
 
@@ -233,11 +188,11 @@ pub fn edge_node(mut script: &[u8]) {
         let left = session.wants_to_leave().is_some();
         match what {
             4 => _ = must(rig.outbox.append(event(), None)),
-            5 if wire.subscribed > 0 => {
-                wire.subscribed -= 1;
-                session.subscribed(None);
+            5 => {
+                if wire.tape.subscribed.pop().is_some() {
+                    session.subscribed(None);
+                }
             }
-            5 => {}
             _ => {
                 let length = script.first().map_or(0, |&length| usize::from(length).min(script.len() - 1));
                 let payload = script.get(1..=length).unwrap_or_default();
@@ -256,8 +211,8 @@ pub fn edge_node(mut script: &[u8]) {
         watcher.read(&said);
         assert!(rig.outbox.produced().len() - rig.outbox.depth(&rig.context.id) <= watcher.events);
     }
-    session.last_words(&rig.clock, &mut wire);
-    assert_eq!(wire.handed.len(), 1, "an NDEATH, whatever was before");
+    session.last_words(&rig.clock, &mut wire.tape);
+    assert_eq!(wire.tape.handed.len(), 1, "an NDEATH, whatever was before");
 }
 
 /// Reads along as a host does.

@@ -1,63 +1,14 @@
 //! Templates that work, that are refused, that fail, and that were never meant to end.
 
 use proptest::prelude::*;
-use uuid::Uuid;
-use vedette_core::{
-    BBox, Class, ClockSource, Moment, Name, ObjectSummary, Phase, Pts, Severity, SpeedUnit, TrackId,
-};
 
-use super::super::ModelStamp;
 use super::*;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
+use crate::fixtures::{event, name, stamp};
 
 fn settings(topic: &str, payload: &str) -> Settings {
     let custom =
         CustomSettings { topic: topic.to_owned(), payload: payload.to_owned(), content_type: String::new() };
     Settings { broker: Some(name("factory")), custom, ..Settings::default() }
-}
-
-fn stamp() -> Stamp {
-    let model = ModelStamp { name: "m".into(), sha256: "0123456789".into(), provider: "cpu".into() };
-    Stamp::new(name("box"), "0", model)
-}
-
-fn event() -> Event {
-    let at = Moment {
-        pts: Pts::ZERO,
-        wall: "2026-11-24T02:35:42.12Z".parse().unwrap(),
-        wall_ok: true,
-        clock: ClockSource::Camera,
-    };
-    Event {
-        id: Uuid::from_u128(1),
-        phase: Phase::Begin,
-        kind: "intrusion",
-        rule: name("night"),
-        severity: Severity::Alarm,
-        camera: Some(name("gate")),
-        zone: None,
-        line: None,
-        direction: None,
-        captured: at,
-        decided: at,
-        object: Some(ObjectSummary {
-            track: TrackId(17),
-            class: Class::new("person"),
-            score: 0.83,
-            bbox: BBox { x0: 0.4, y0: 0.5, x1: 0.5, y1: 0.8 },
-            speed: 1.2,
-            speed_unit: SpeedUnit::HeightsPerSecond,
-        }),
-        value: None,
-        unit: None,
-        why: "person \"inside\" yard".to_owned(),
-        ended_by: None,
-        suppressed: 0,
-        evidence: Default::default(),
-    }
 }
 
 fn sent(topic: &str, payload: &str) -> Option<Message> {

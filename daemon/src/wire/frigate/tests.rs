@@ -1,12 +1,13 @@
 //! Every message, held against the keys and types of Frigate's documentation.
 
 use serde_json::{Value, json};
-use vedette_core::{Class, ClockSource, Direction, EndedBy, Moment, ObjectSummary, Pts, TrackId};
+use vedette_core::{Direction, EndedBy, ObjectSummary};
 
 use super::*;
-use crate::wire::{
-    CameraInventory, CameraStatus, FrigateSettings, ModelStamp, NodeStatus, StateUpdate, Stats,
+use crate::fixtures::{
+    at, camera_status, golden_event, golden_stamp as stamp, name, node_status, rule_state,
 };
+use crate::wire::{CameraInventory, CameraStatus, FrigateSettings, NodeStatus, StateUpdate, Stats};
 
 /// Keys and types of `before` and `after`: from the example in Frigate's documentation (docs.frigate.video, page "MQTT",
 /// version 0.17, read in November 2026), and behind it those that `TrackedObject.to_dict` of its source has beyond.
@@ -91,32 +92,12 @@ impl Type {
     }
 }
 
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
 fn place() -> Place {
     Place { prefix: "vedette".to_owned(), node: name("plant7-box2") }
 }
 
 fn dialect() -> Arc<dyn Dialect> {
     build(&Settings::default()).unwrap()
-}
-
-fn stamp() -> Stamp {
-    Stamp {
-        node: name("plant7-box2"),
-        epoch: Uuid::from_u128(0x7be2_0000_0000_4000_8000_0000_0000_0001),
-        config: "b64a11d0ffff".to_owned(),
-        model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
-        dialects: Vec::new(),
-        interests: std::collections::BTreeMap::new(),
-        signer: None,
-    }
-}
-
-fn at(text: &str) -> Moment {
-    Moment { pts: Pts::ZERO, wall: text.parse().unwrap(), wall_ok: true, clock: ClockSource::Camera }
 }
 
 /// An incident that began at 02:35:42.120 (1795487742.120 s).
@@ -130,29 +111,10 @@ fn event(phase: Phase) -> Event {
     Event {
         id: Uuid::from_u128(ms << 80 | 0x7000_8000_0000_0000_0123),
         phase,
-        kind: "intrusion",
-        rule: name("night"),
-        severity: Severity::Alarm,
-        camera: Some(name("gate")),
-        zone: Some(name("yard")),
-        line: None,
-        direction: None,
         captured: at(captured),
         decided: at(decided),
-        object: Some(ObjectSummary {
-            track: TrackId(17),
-            class: Class::new("person"),
-            score: 0.83,
-            bbox: BBox { x0: 0.41, y0: 0.52, x1: 0.47, y1: 0.78 },
-            speed: 1.2,
-            speed_unit: SpeedUnit::HeightsPerSecond,
-        }),
-        value: None,
-        unit: None,
-        why: "person inside yard for 0.4 s".to_owned(),
         ended_by: (phase == Phase::End).then_some(EndedBy::Rule),
-        suppressed: 0,
-        evidence: Default::default(),
+        ..golden_event()
     }
 }
 
@@ -307,37 +269,15 @@ fn health_and_the_node_have_no_event() {
 }
 
 fn status(state: &'static str) -> NodeStatus {
-    NodeStatus {
-        state,
-        version: "0.1.0",
-        since: "2026-11-24T02:00:00Z".parse().unwrap(),
-        cameras: 1,
-        cameras_up: 1,
-        providers: Vec::new(),
-        public_key: None,
-    }
+    NodeStatus { state, ..node_status() }
 }
 
 fn camera(state: &'static str) -> Update {
-    let since = "2026-11-24T02:00:00Z".parse().unwrap();
-    CameraStatus { camera: name("gate"), state, decode: "busy", fps: 5.0, gate: None, reason: None, since }
-        .into()
+    CameraStatus { decode: "busy", ..camera_status("gate", state) }.into()
 }
 
 fn state(rule: &str, active: bool, value: Option<f64>) -> Update {
-    let (camera, rule) = (name("gate"), name(rule));
-    StateUpdate {
-        camera,
-        rule,
-        kind: "intrusion",
-        changed: jiff::Timestamp::UNIX_EPOCH,
-        active,
-        value,
-        unit: None,
-        since: None,
-        armed: true,
-    }
-    .into()
+    StateUpdate { active, value, ..rule_state("gate", rule) }.into()
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use vedette_core::{ClockSource, Moment, Pts, Severity};
 
 use super::*;
-use crate::wire::{CameraStatus, ModelStamp, StateUpdate};
+use crate::fixtures::{self, name, node_status, rule_state, stamp};
+use crate::wire::{CameraStatus, StateUpdate};
 
 /// What Home Assistant accepts, from its source (`homeassistant/components/mqtt`: `schemas.py`, `config.py` and the file
 /// of each platform, read in November 2026) and its documentation (home-assistant.io/integrations, pages `mqtt`,
@@ -131,10 +131,6 @@ const PLATFORMS: &[Platform] = &[
     },
 ];
 
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
 fn place() -> Place {
     Place { prefix: "site/a".to_owned(), node: name("box") }
 }
@@ -145,15 +141,12 @@ fn dialect() -> Arc<dyn Dialect> {
 
 fn rule(text: &str, lasting: bool, counts: bool) -> RuleInventory {
     RuleInventory {
-        rule: name(text),
-        kind: "intrusion".to_owned(),
-        severity: Severity::Alarm,
         zone: lasting.then(|| name("yard")),
         line: (!lasting).then(|| name("fence")),
         lasting,
         counts,
         unit: counts.then(|| "persons".to_owned()),
-        former_kinds: Vec::new(),
+        ..fixtures::rule(text, "intrusion")
     }
 }
 
@@ -167,75 +160,20 @@ fn inventory() -> CameraInventory {
 }
 
 fn status(cameras: usize) -> NodeStatus {
-    NodeStatus {
-        state: "online",
-        version: "0.1.0",
-        since: "2026-11-24T02:00:00Z".parse().unwrap(),
-        cameras,
-        cameras_up: 0,
-        providers: Vec::new(),
-        public_key: None,
-    }
+    NodeStatus { cameras, cameras_up: 0, ..node_status() }
 }
 
 fn camera_status(state: &'static str) -> CameraStatus {
-    let since = "2026-11-24T02:00:00Z".parse().unwrap();
-    CameraStatus { camera: name("gate"), state, decode: "watch", fps: 5.0, gate: None, reason: None, since }
+    fixtures::camera_status("gate", state)
 }
 
 fn state(active: bool, value: Option<f64>, armed: bool) -> StateUpdate {
-    StateUpdate {
-        camera: name("gate"),
-        rule: name("crowd"),
-        kind: "intrusion",
-        changed: jiff::Timestamp::UNIX_EPOCH,
-        active,
-        value,
-        unit: None,
-        since: None,
-        armed,
-    }
+    StateUpdate { active, value, armed, ..rule_state("gate", "crowd") }
 }
 
 fn event(rule: &str, kind: &'static str, phase: Phase) -> Event {
-    let at = Moment {
-        pts: Pts::ZERO,
-        wall: "2026-11-24T02:35:42.12Z".parse().unwrap(),
-        wall_ok: true,
-        clock: ClockSource::Camera,
-    };
-    Event {
-        id: uuid::Uuid::from_u128(1),
-        phase,
-        kind,
-        rule: name(rule),
-        severity: Severity::Alarm,
-        camera: Some(name("gate")),
-        zone: None,
-        line: None,
-        direction: None,
-        captured: at,
-        decided: at,
-        object: None,
-        value: None,
-        unit: None,
-        why: "it's <5> & \"more\"".to_owned(),
-        ended_by: None,
-        suppressed: 0,
-        evidence: Default::default(),
-    }
-}
-
-fn stamp() -> Stamp {
-    Stamp {
-        node: name("box"),
-        epoch: uuid::Uuid::nil(),
-        config: "b64a11d0".to_owned(),
-        model: ModelStamp { name: "m".to_owned(), sha256: "5f1c2a90".to_owned(), provider: "cpu".to_owned() },
-        dialects: Vec::new(),
-        interests: std::collections::BTreeMap::new(),
-        signer: None,
-    }
+    let why = "it's <5> & \"more\"".to_owned();
+    Event { rule: name(rule), kind, phase, object: None, why, ..fixtures::event() }
 }
 
 fn json(message: &Message) -> Value {

@@ -1,71 +1,27 @@
 //! What is told on which topic, in the bytes of the golden files.
 
-use uuid::Uuid;
-use vedette_core::{BBox, Class, ClockSource, EndedBy, Moment, Pts, Severity, SpeedUnit, TrackId};
+use vedette_core::EndedBy;
 
-use super::super::{ModelStamp, RuleInventory, topic};
+use super::super::topic;
 use super::*;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
+use crate::fixtures::{self, at, golden_event, name, node_status, rule, rule_state, stamp};
 
 fn place() -> Place {
     Place { prefix: "site/vedette".to_owned(), node: name("box") }
 }
 
-fn stamp() -> Stamp {
-    let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
-    Stamp::new(name("box"), "0", model)
-}
-
 fn event(kind: &'static str, phase: Phase) -> Event {
-    let at = Moment {
-        pts: Pts::ZERO,
-        wall: "2026-11-24T02:35:42.12Z".parse().unwrap(),
-        wall_ok: true,
-        clock: ClockSource::Camera,
-    };
-    Event {
-        id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
-        phase,
-        kind,
-        rule: name("night"),
-        severity: Severity::Alarm,
-        camera: Some(name("gate")),
-        zone: None,
-        line: None,
-        direction: None,
-        captured: at,
-        decided: at,
-        object: Some(ObjectSummary {
-            track: TrackId(17),
-            class: Class::new("person"),
-            score: 0.83,
-            bbox: BBox { x0: 0.4, y0: 0.5, x1: 0.5, y1: 0.8 },
-            speed: 1.2,
-            speed_unit: SpeedUnit::HeightsPerSecond,
-        }),
-        value: None,
-        unit: None,
-        why: "person inside yard for 0.4 s".to_owned(),
-        ended_by: None,
-        suppressed: 0,
-        evidence: Default::default(),
-    }
+    let Event { id, why, .. } = golden_event();
+    Event { id, kind, phase, why, ..fixtures::event() }
 }
 
 fn state(kind: &'static str, active: bool) -> StateUpdate {
     StateUpdate {
-        camera: name("gate"),
-        rule: name("night"),
         kind,
-        changed: "2026-11-24T02:36:00Z".parse().unwrap(),
+        changed: at("2026-11-24T02:36:00Z").wall,
         active,
-        value: None,
-        unit: None,
-        since: active.then(|| "2026-11-24T02:35:42.12Z".parse().unwrap()),
-        armed: true,
+        since: active.then(|| at("2026-11-24T02:35:42.12Z").wall),
+        ..rule_state("gate", "night")
     }
 }
 
@@ -196,19 +152,8 @@ fn events_of_the_node_have_no_camera() {
 
 #[test]
 fn properties_of_rules_that_are_gone_are_deleted() {
-    let rule = |kind: &str| RuleInventory {
-        rule: name("old"),
-        kind: kind.to_owned(),
-        severity: Severity::Alarm,
-        zone: None,
-        line: None,
-        lasting: true,
-        counts: false,
-        unit: None,
-        former_kinds: Vec::new(),
-    };
-    let gone = vec![rule("intrusion"), rule("fall"), rule("removed")];
-    let inventory = CameraInventory { camera: name("gate"), rules: vec![rule("loitering")], gone };
+    let gone = ["intrusion", "fall", "removed"].map(|kind| rule("old", kind)).to_vec();
+    let inventory = CameraInventory { camera: name("gate"), rules: vec![rule("old", "loitering")], gone };
     let messages = told(&Update::Inventory(inventory.clone()));
     let below = ["RuleEngine/FieldDetector/ObjectsInside", "RuleEngine/vedette:Fall"];
     assert_eq!(messages.len(), below.len());
@@ -222,19 +167,9 @@ fn properties_of_rules_that_are_gone_are_deleted() {
 
 #[test]
 fn the_property_of_a_former_kind_is_deleted_and_not_that_of_another_rule() {
-    let rule = |text: &str, kind: &str, former: &[&str]| RuleInventory {
-        rule: name(text),
-        kind: kind.to_owned(),
-        severity: Severity::Alarm,
-        zone: None,
-        line: None,
-        lasting: true,
-        counts: false,
-        unit: None,
-        former_kinds: former.iter().map(|kind| (*kind).to_owned()).collect(),
-    };
+    let former_kinds = ["intrusion", "tamper"].map(str::to_owned).to_vec();
     // Both tell the one property of the picture; the second still does.
-    let rules = vec![rule("a", "loitering", &["intrusion", "tamper"]), rule("b", "tamper", &[])];
+    let rules = vec![RuleInventory { former_kinds, ..rule("a", "loitering") }, rule("b", "tamper")];
     let inventory = CameraInventory { camera: name("gate"), rules, gone: vec![] };
     let messages = told(&Update::Inventory(inventory));
     assert_eq!(messages.len(), 1);
@@ -252,15 +187,7 @@ fn classes_are_onvifs_where_it_has_one() {
 
 #[test]
 fn there_is_no_will_and_nothing_of_the_node() {
-    let status = NodeStatus {
-        state: "offline",
-        version: "0",
-        since: jiff::Timestamp::UNIX_EPOCH,
-        cameras: 0,
-        cameras_up: 0,
-        providers: Vec::new(),
-        public_key: None,
-    };
+    let status = node_status().offline();
     assert_eq!(Onvif::default().will(&place(), &status), None);
     assert!(told(&Update::Node(status)).is_empty());
 }

@@ -3,69 +3,18 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use uuid::Uuid;
-use vedette_core::{
-    BBox, Class, ClockSource, Direction, EndedBy, Moment, ObjectSummary, Phase, Pts, Severity, SpeedUnit,
-    TrackId,
-};
+use vedette_core::{BBox, Direction, EndedBy, ObjectSummary, Severity};
 
 use super::*;
-use crate::wire::{CameraInventory, CameraStatus, ModelStamp, RuleInventory, StateUpdate};
+use crate::fixtures::{camera_status, golden_event, golden_stamp as stamp, name, rule, rule_state};
+use crate::wire::{CameraInventory, CameraStatus, RuleInventory, StateUpdate};
 
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-fn stamp() -> Stamp {
-    Stamp {
-        node: name("plant7-box2"),
-        epoch: Uuid::from_u128(0x7be2_0000_0000_4000_8000_0000_0000_0001),
-        config: "b64a11d0ffff".to_owned(),
-        model: ModelStamp {
-            name: "nanodet-g-416".to_owned(),
-            sha256: "5f1c2a90cccccccc".to_owned(),
-            provider: "cpu".to_owned(),
-        },
-        dialects: Vec::new(),
-        interests: std::collections::BTreeMap::new(),
-        signer: None,
-    }
-}
-
+/// With numbers that a float is exactly: the golden bytes were made with them.
 fn sample() -> Event {
-    let at = |text: &str| Moment {
-        pts: Pts::ZERO,
-        wall: text.parse().unwrap(),
-        wall_ok: true,
-        clock: ClockSource::Camera,
-    };
-    Event {
-        id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
-        phase: Phase::Begin,
-        kind: "intrusion",
-        rule: name("night"),
-        severity: Severity::Alarm,
-        camera: Some(name("gate")),
-        zone: Some(name("yard")),
-        line: None,
-        direction: Some(Direction::In),
-        captured: at("2026-11-24T02:35:42.12Z"),
-        decided: at("2026-11-24T02:35:42.6400001Z"),
-        object: Some(ObjectSummary {
-            track: TrackId(17),
-            class: Class::new("person"),
-            score: 0.75,
-            bbox: BBox { x0: 0.25, y0: 0.5, x1: 0.375, y1: 0.625 },
-            speed: 1.25,
-            speed_unit: SpeedUnit::HeightsPerSecond,
-        }),
-        value: None,
-        unit: None,
-        why: "person inside yard for 0.4 s".to_owned(),
-        ended_by: None,
-        suppressed: 0,
-        evidence: Default::default(),
-    }
+    let event = golden_event();
+    let (bbox, direction) = (BBox { x0: 0.25, y0: 0.5, x1: 0.375, y1: 0.625 }, Some(Direction::In));
+    let exact = |object| ObjectSummary { score: 0.75, bbox, speed: 1.25, ..object };
+    Event { direction, object: event.object.map(exact), ..event }
 }
 
 fn dialect() -> Sparkplug {
@@ -136,26 +85,10 @@ fn what_waited_is_marked_and_keeps_its_times() {
 
 #[test]
 fn a_camera_tells_of_its_rules_and_numbers_only_where_they_count() {
-    let since = jiff::Timestamp::UNIX_EPOCH;
-    let status = CameraStatus {
-        camera: name("gate"),
-        state: "live",
-        decode: "busy",
-        fps: 4.987,
-        gate: None,
-        reason: None,
-        since,
-    };
-    let rule = |rule: &str, counts| RuleInventory {
-        rule: name(rule),
-        kind: "occupancy".to_owned(),
-        severity: Severity::Info,
-        zone: None,
-        line: None,
-        lasting: true,
-        counts,
-        unit: None,
-        former_kinds: Vec::new(),
+    let status = CameraStatus { decode: "busy", fps: 4.987, ..camera_status("gate", "live") };
+    let rule = |text, counts| {
+        let severity = Severity::Info;
+        RuleInventory { severity, counts, ..rule(text, "occupancy") }
     };
     let inventory = CameraInventory {
         camera: name("gate"),
@@ -163,15 +96,11 @@ fn a_camera_tells_of_its_rules_and_numbers_only_where_they_count() {
         gone: vec![],
     };
     let state = StateUpdate {
-        camera: name("gate"),
-        rule: name("people"),
         kind: "occupancy",
-        changed: jiff::Timestamp::UNIX_EPOCH,
         active: true,
         value: Some(3.0),
         unit: Some("persons"),
-        since: None,
-        armed: true,
+        ..rule_state("gate", "people")
     };
     let metrics = camera(&status, Some(&inventory), &[(name("people"), state)].into());
     let expected = [

@@ -320,13 +320,14 @@ fn three<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 mod tests {
     use super::super::{Dialect, Place, Update, Vedette};
     use super::*;
+    use crate::fixtures::{camera_status, name, node_status, rule_state};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
 
     fn samples() -> Vec<(&'static str, Update, &'static str)> {
-        let (gate, start) = (Name::new("gate").unwrap(), at("2026-11-24T02:00:00Z"));
+        let (gate, start) = (name("gate"), at("2026-11-24T02:00:00Z"));
         let share = ProviderShare {
             model: "nanodet-g-416".into(),
             provider: "xnnpack".into(),
@@ -334,33 +335,25 @@ mod tests {
             time_share: 0.62,
         };
         let node = NodeStatus {
-            state: "online",
-            version: "0.1.0",
-            since: start,
             cameras: 2,
-            cameras_up: 1,
             providers: vec![share],
             public_key: "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".parse().ok(),
+            ..node_status()
         };
+        let since = at("2026-11-24T02:00:01.25Z");
         let camera = CameraStatus {
-            camera: gate.clone(),
-            state: "live",
             decode: "busy",
             fps: 4.987,
             gate: Some("keyframes every 2.0 s".to_owned()),
-            reason: None,
-            since: at("2026-11-24T02:00:01.25Z"),
+            since,
+            ..camera_status("gate", "live")
         };
         let state = StateUpdate {
-            camera: gate.clone(),
-            rule: Name::new("night").unwrap(),
-            kind: "intrusion",
             changed: at("2026-11-24T02:35:42.64Z"),
             active: true,
             value: Some(f64::NAN),
-            unit: None,
             since: Some(at("2026-11-24T02:35:42.12Z")),
-            armed: true,
+            ..rule_state("gate", "night")
         };
         let counters = CameraStats {
             received: 90_000,

@@ -2,19 +2,16 @@
 
 mod replay;
 
-use std::sync::Mutex;
-
 use jiff::Timestamp;
-use uuid::Uuid;
-use vedette_core::{Clock, ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
+use vedette_core::{Clock, Event, Severity, SimulatedClock};
 
 use super::*;
+use crate::fixtures::{name, node_status, once, stamp};
 use crate::outbox::SqliteOutbox;
-use crate::sinks::Replay;
 use crate::sinks::SinkStatus;
-use crate::sinks::mqtt::requests::Desk;
-use crate::sinks::mqtt::{Expiry, Status};
-use crate::wire::{self, ModelStamp, NodeStatus, Place, Stamp};
+use crate::sinks::mqtt::Expiry;
+use crate::sinks::mqtt::rig::{Tape, context};
+use crate::wire::{self, NodeStatus};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
 
@@ -26,39 +23,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (id, node) = (Name::new("b").unwrap(), Name::new("box").unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
-        let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
-        let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(wire::vedette::Vedette)];
-        let stamp = Stamp {
-            node: node.clone(),
-            epoch: Uuid::nil(),
-            config: "0".into(),
-            model,
-            dialects: dialects.clone(),
-            interests: BTreeMap::new(),
-            signer: None,
-        };
-        let outbox = SqliteOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &clock).unwrap();
-        let context = Context {
-            id,
-            place: Place { prefix: "vedette".to_owned(), node },
-            dialects,
-            acknowledged: true,
-            replay_per_second: 200,
-            replay: Replay::default(),
-            expiry: Expiry::default(),
-            outbox: Arc::new(outbox),
-            latest: Arc::default(),
-            status: Arc::new(Status(Mutex::default())),
-            desk: Desk {
-                broker: Name::new("b").unwrap(),
-                root: "vedette/box".to_owned(),
-                allowed: Vec::new(),
-                to: None,
-                answers: tokio::sync::mpsc::unbounded_channel().0,
-            },
-        };
+        let outbox = SqliteOutbox::open(folder.path(), stamp(), &[name("b")], &clock).unwrap();
+        let dialects = stamp().dialects;
+        let context = Context { replay_per_second: 200, ..context(Arc::new(outbox), dialects) };
         Self { context, _folder: folder }
     }
 
@@ -67,28 +35,7 @@ impl Bench {
     }
 
     fn produce(&self, camera: &str, severity: Severity) -> u64 {
-        let at =
-            Moment { pts: Pts::ZERO, wall: Timestamp::UNIX_EPOCH, wall_ok: true, clock: ClockSource::Host };
-        let event = Event {
-            id: Uuid::nil(),
-            phase: Phase::Once,
-            kind: "intrusion",
-            rule: Name::new("r").unwrap(),
-            severity,
-            camera: Some(Name::new(camera).unwrap()),
-            zone: None,
-            line: None,
-            direction: None,
-            captured: at,
-            decided: at,
-            object: None,
-            value: None,
-            unit: None,
-            why: String::new(),
-            ended_by: None,
-            suppressed: 0,
-            evidence: Default::default(),
-        };
+        let event = Event { severity, ..once(camera, Timestamp::UNIX_EPOCH) };
         self.context.outbox.append(event, Some(Duration::ZERO)).unwrap()
     }
 
@@ -103,35 +50,22 @@ impl Bench {
 
 /// A broker that gives packet ids in a circle, as rumqttc does.
 struct Wire {
+    tape: Tape,
     pkid: u16,
     circle: u16,
-    handed: Vec<Publish>,
-    subscribed: Vec<String>,
 }
 
 impl Default for Wire {
     fn default() -> Self {
-        Self { pkid: 0, circle: PACKET_IDS, handed: Vec::new(), subscribed: Vec::new() }
-    }
-}
-
-impl Link for Wire {
-    fn publish(&mut self, publish: Publish) -> bool {
-        self.handed.push(publish);
-        true
-    }
-
-    fn subscribe(&mut self, filter: &str) -> bool {
-        self.subscribed.push(filter.to_owned());
-        true
+        Self { tape: Tape::default(), pkid: 0, circle: PACKET_IDS }
     }
 }
 
 impl Wire {
     /// What is handed over now, by packet id and topic.
     fn fill(&mut self, session: &mut Session<'_>, now: Mono) -> Vec<(u16, String)> {
-        session.fill(now, self);
-        let handed = std::mem::take(&mut self.handed);
+        session.fill(now, &mut self.tape);
+        let handed = std::mem::take(&mut self.tape.handed);
         let number = |publish: Publish| {
             if !publish.answered {
                 session.sent(0, now);
@@ -307,15 +241,7 @@ fn a_backlog_goes_no_faster_than_the_pace() {
 #[test]
 fn what_the_broker_keeps_already_is_told_once_a_connection() {
     let bench = Bench::new();
-    let status = |cameras_up| NodeStatus {
-        state: "online",
-        version: "0",
-        since: Timestamp::UNIX_EPOCH,
-        cameras: 1,
-        cameras_up,
-        providers: Vec::new(),
-        public_key: None,
-    };
+    let status = |cameras_up| NodeStatus { cameras_up, ..node_status() };
     let latest = &bench.context.latest;
     let (mut session, mut wire, now) = (session(&bench), Wire::default(), Mono::default());
     latest.put(&status(0));

@@ -1,27 +1,17 @@
 //! The session's state machine, without a network.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use jiff::Timestamp;
 use proptest::prelude::*;
-use uuid::Uuid;
-use vedette_core::{ClockSource, Event, Moment, Phase, Pts, Severity, SimulatedClock};
+use vedette_core::{Event, SimulatedClock};
 
 use super::*;
+use crate::fixtures::{camera_status, name, node_status, once, rule, rule_state, stamp};
 use crate::outbox::SqliteOutbox;
-use crate::sinks::Replay;
-use crate::sinks::mqtt::requests::Desk;
-use crate::sinks::mqtt::{Expiry, Status};
+use crate::sinks::mqtt::rig::{Tape, context};
 use crate::sinks::{Latest, SinkStatus};
 use crate::wire::sparkplug::Value;
-use crate::wire::{
-    CameraInventory, CameraStatus, ModelStamp, NodeStatus, Place, RuleInventory, Stamp, StateUpdate,
-};
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
+use crate::wire::{CameraInventory, NodeStatus, Stamp, StateUpdate};
 
 struct Bench {
     context: Context,
@@ -38,41 +28,13 @@ impl Bench {
 
     fn with_host(host: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (id, node) = (name("b"), name("box"));
         let clock = Arc::new(SimulatedClock::new("2026-11-24T02:00:00Z".parse().unwrap()));
-        let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
         let dialect = Sparkplug::new("plant", host).unwrap();
         let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(dialect.clone())];
-        let stamp = Stamp {
-            node: node.clone(),
-            epoch: Uuid::nil(),
-            config: "0".into(),
-            model,
-            dialects: dialects.clone(),
-            interests: BTreeMap::new(),
-            signer: None,
-        };
+        let stamp = Stamp { dialects: dialects.clone(), ..stamp() };
         let timed: Arc<dyn Clock> = Arc::<SimulatedClock>::clone(&clock);
-        let outbox = SqliteOutbox::open(folder.path(), stamp, std::slice::from_ref(&id), &timed).unwrap();
-        let context = Context {
-            id,
-            place: Place { prefix: "vedette".to_owned(), node },
-            dialects,
-            acknowledged: true,
-            replay_per_second: 10_000,
-            replay: Replay::default(),
-            expiry: Expiry::default(),
-            outbox: Arc::new(outbox),
-            latest: Arc::default(),
-            status: Arc::new(Status(Mutex::default())),
-            desk: Desk {
-                broker: name("b"),
-                root: "vedette/box".to_owned(),
-                allowed: Vec::new(),
-                to: None,
-                answers: tokio::sync::mpsc::unbounded_channel().0,
-            },
-        };
+        let outbox = SqliteOutbox::open(folder.path(), stamp, &[name("b")], &timed).unwrap();
+        let context = Context { replay_per_second: 10_000, ..context(Arc::new(outbox), dialects) };
         let bench = Self { context, clock, dialect, last: LastEvents::default(), folder };
         bench.node("online");
         bench
@@ -83,77 +45,25 @@ impl Bench {
     }
 
     fn node(&self, state: &'static str) {
-        let since = Timestamp::UNIX_EPOCH;
-        self.latest().put(&NodeStatus {
-            state,
-            version: "1",
-            since,
-            cameras: 1,
-            cameras_up: 1,
-            providers: vec![],
-            public_key: None,
-        });
+        self.latest().put(&NodeStatus { state, ..node_status() });
     }
 
     fn camera(&self, id: &str, state: &'static str) {
-        let (camera, since) = (name(id), Timestamp::UNIX_EPOCH);
-        self.latest().put(&CameraStatus {
-            camera,
-            state,
-            decode: "watch",
-            fps: 5.0,
-            gate: None,
-            reason: None,
-            since,
-        });
+        self.latest().put(&camera_status(id, state));
     }
 
     fn rules(&self, camera: &str, rules: &[&str]) {
-        let rule = |rule: &&str| RuleInventory {
-            rule: name(rule),
-            kind: "intrusion".to_owned(),
-            severity: Severity::Alarm,
-            zone: None,
-            line: None,
-            lasting: true,
-            counts: false,
-            unit: None,
-            former_kinds: Vec::new(),
-        };
-        let rules = rules.iter().map(rule).collect();
+        let rules = rules.iter().map(|text| rule(text, "intrusion")).collect();
         self.latest().put(&CameraInventory { camera: name(camera), rules, gone: vec![] });
     }
 
     fn state(&self, camera: &str, rule: &str, active: bool) {
-        let (camera, rule) = (name(camera), name(rule));
-        let (value, unit, since, armed) = (None, None, None, true);
-        let (kind, changed) = ("intrusion", self.clock.wall());
-        self.latest().put(&StateUpdate { camera, rule, kind, changed, active, value, unit, since, armed });
+        let changed = self.clock.wall();
+        self.latest().put(&StateUpdate { changed, active, ..rule_state(camera, rule) });
     }
 
     fn append(&self, camera: Option<&str>) -> u64 {
-        let wall = self.clock.wall();
-        let at = Moment { pts: Pts::ZERO, wall, wall_ok: true, clock: ClockSource::Host };
-        let event = Event {
-            id: Uuid::nil(),
-            phase: Phase::Once,
-            kind: "intrusion",
-            rule: name("r"),
-            severity: Severity::Alarm,
-            camera: camera.map(name),
-            zone: None,
-            line: None,
-            direction: None,
-            captured: at,
-            decided: at,
-            object: None,
-            value: None,
-            unit: None,
-            why: String::new(),
-            ended_by: None,
-            suppressed: 0,
-            evidence: Default::default(),
-        };
+        let event = Event { camera: camera.map(name), ..once("gate", self.clock.wall()) };
         self.context.outbox.append(event, None).unwrap()
     }
 
@@ -210,27 +120,7 @@ impl Said {
 }
 
 /// A broker that reads everything at once and answers subscriptions when it is told to.
-#[derive(Default)]
-struct Wire {
-    handed: Vec<Publish>,
-    subscribed: Vec<String>,
-    room: Option<usize>,
-}
-
-impl Link for Wire {
-    fn publish(&mut self, publish: Publish) -> bool {
-        let fits = self.room.is_none_or(|room| self.handed.len() < room);
-        if fits {
-            self.handed.push(publish);
-        }
-        fits
-    }
-
-    fn subscribe(&mut self, filter: &str) -> bool {
-        self.subscribed.push(filter.to_owned());
-        true
-    }
-}
+type Wire = Tape;
 
 impl Wire {
     /// What is said now; every message must be as the specification wants all of them.
