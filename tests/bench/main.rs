@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "prints its measurement")]
 
+mod latency;
 mod part;
 mod plan;
 mod report;

@@ -29,6 +29,9 @@ pub(crate) struct Measured {
     /// The least analysed camera against the most analysed one, 0..1.
     #[serde(default)]
     pub(crate) fairness: f64,
+    /// Milliseconds from a person's appearance to the event at a subscriber, the median.
+    #[serde(default)]
+    pub(crate) latency_ms: f64,
     /// Resident memory of the process at the end, in MiB.
     #[serde(default)]
     pub(crate) rss_mib: f64,
@@ -73,6 +76,9 @@ pub(crate) enum Part {
         /// How long it counts
         seconds: u32,
     },
+    /// How soon a whole node tells that people have appeared
+    #[command(hide = true)]
+    Latency(super::latency::Arguments),
 }
 
 /// Runs it and prints what it found.
@@ -83,6 +89,7 @@ pub(crate) fn run(part: &Part) -> Result<(), Box<dyn Error>> {
         Part::Decode { url, decoder, seconds } => decode(url, decoder, *seconds)?,
         Part::Infer { count } => infer(*count)?,
         Part::Node { config, settle, seconds } => node(config, *settle, *seconds)?,
+        Part::Latency(arguments) => super::latency::measure(arguments)?,
     };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
@@ -94,7 +101,7 @@ fn processor() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn rss_mib() -> f64 {
+pub(crate) fn rss_mib() -> f64 {
     vedette::usage::resident_bytes() as f64 / f64::from(1 << 20)
 }
 
@@ -102,12 +109,12 @@ fn seconds(count: u32) -> Duration {
     Duration::from_secs(count.into())
 }
 
-fn descriptions() -> Result<Descriptions, Box<dyn Error>> {
+pub(crate) fn descriptions() -> Result<Descriptions, Box<dyn Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     Ok(Descriptions::load(&[root.join("pipelines/descriptions")])?)
 }
 
-fn open(url: &str, clock: &Arc<dyn Clock>) -> Result<Receiver, Box<dyn Error>> {
+pub(crate) fn open(url: &str, clock: &Arc<dyn Clock>) -> Result<Receiver, Box<dyn Error>> {
     let config = SourceConfig {
         camera: "bench".parse()?,
         url: url.to_owned(),
@@ -243,6 +250,7 @@ fn node(config: &PathBuf, settle: u32, length: u32) -> Result<Measured, Box<dyn 
         analysed: analysed.iter().sum::<u64>() as f64 / per_camera,
         decoded: decoded as f64 / per_camera,
         fairness: if most == 0 { 1.0 } else { least as f64 / most as f64 },
+        latency_ms: 0.0,
         rss_mib: rss_mib(),
     };
     site.stop();

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use vedette_models::{Form, Manifest};
 use vedette_tests::clips::{self, Kind};
+use vedette_tests::composed::{self, Rate};
 use vedette_tests::mosquitto::{self, Mosquitto};
 use vedette_tests::testcam::{Options, TestCam};
 
@@ -32,6 +33,15 @@ pub(crate) enum Mode {
     Adaptive,
 }
 
+/// Whether a camera rests before people appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It is in `watch`.
+    Never,
+    /// It is in `quiet`.
+    Always,
+}
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
@@ -43,6 +53,8 @@ pub(crate) enum What {
     Infer,
     /// The whole node with so many cameras, at so many frames a second.
     Node { clip: Kind, mode: Mode, cameras: usize, fps: f64, settle: u32 },
+    /// From a person's appearance to the event at a subscriber, of a camera that never rests or of one that does.
+    Latency(Rate, Rest),
     /// The hand-written script.
     Script(Kind, PathBuf),
 }
@@ -75,6 +87,11 @@ pub(crate) fn subjects(python: Option<&Path>) -> Vec<Subject> {
         ("quiet_cbr", "1080p25 empty scene, CBR", node(Kind::StillCbr, Mode::Adaptive, SETTLE_QUIET)),
         ("busy_360", "360p25 busy, the whole daemon", node(Kind::Demo360, Mode::Adaptive, SETTLE)),
     ];
+    all.extend([
+        ("latency_watch", "person to subscriber, from watch", What::Latency(Rate::Variable, Rest::Never)),
+        ("latency_quiet", "the same from quiet, VBR", What::Latency(Rate::Variable, Rest::Always)),
+        ("latency_quiet_cbr", "the same from quiet, CBR", What::Latency(Rate::Constant, Rest::Always)),
+    ]);
     if let Some(python) = python {
         all.push(("script", "1080p25 busy, the tuned script", What::Script(Kind::Demo, python.to_owned())));
         all.push((
@@ -111,6 +128,10 @@ impl Peers {
             let count = if kind == Kind::Demo360 { MANY.into_iter().max().unwrap_or(1) } else { 1 };
             cameras.insert(format!("{kind:?}"), TestCam::start(Options { count, ..Options::new(clip) })?);
         }
+        for rate in Rate::ALL {
+            let camera = TestCam::start(Options::new(composed::appearances(rate)?))?;
+            cameras.insert(rate.as_str().to_owned(), camera);
+        }
         let folder = tempfile::tempdir()?;
         let model = folder.path().join("model.json");
         std::fs::write(&model, described()?.to_string())?;
@@ -125,21 +146,18 @@ impl Peers {
         self.urls(clip).first().map_or("", String::as_str)
     }
 
-    /// One rule of each kind on the whole picture, as the script has a threshold.
-    fn configuration(&self, clip: Kind, mode: Mode, cameras: usize, fps: f64) -> std::io::Result<PathBuf> {
-        let mode = match mode {
-            Mode::Always => "always",
-            Mode::Adaptive => "adaptive",
-        };
+    /// A rule on the whole picture, as the script has a threshold.
+    fn configuration(&self, urls: &[String], mode: &str, fps: f64) -> std::io::Result<PathBuf> {
         let mut text = format!(
             "[node]\nid = \"bench\"\n[inference]\nmodel = \"{MODEL}\"\n[broker.b]\nurl = \"mqtt://127.0.0.1:{}\"\n",
             self.broker.port()
         );
-        for (index, url) in self.urls(clip).iter().take(cameras).enumerate() {
+        for (index, url) in urls.iter().enumerate() {
             text += &format!(
-                "[camera.c{index}]\nurl = \"{url}\"\nfps = {fps:.1}\nmode = \"{mode}\"\n\
+                "[camera.c{index}]\nurl = \"{url}\"\nfps = {fps:.1}\n{mode}\n\
                  [camera.c{index}.zone]\nall = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]\n\
-                 [camera.c{index}.rule.inside]\nkind = \"intrusion\"\nzone = \"all\"\nclasses = [\"person\"]\n"
+                 [camera.c{index}.rule.inside]\nkind = \"intrusion\"\nzone = \"all\"\nclasses = [\"person\"]\n\
+                 cooldown = \"1s\"\nmax_per_hour = 1000\n"
             );
         }
         let path = self.folder.path().join("vedette.toml");
@@ -193,8 +211,25 @@ impl Subject {
             }
             What::Infer => ["infer".into(), text(&INFERENCES)].into(),
             What::Node { clip, mode, cameras, fps, settle } => {
-                let config = peers.configuration(*clip, *mode, *cameras, *fps)?;
+                let urls = peers.urls(*clip).get(..*cameras).ok_or("too few cameras")?;
+                let mode = match mode {
+                    Mode::Always => "mode = \"always\"",
+                    Mode::Adaptive => "mode = \"adaptive\"",
+                };
+                let config = peers.configuration(urls, mode, *fps)?;
                 ["node".into(), config.display().to_string(), text(settle), text(&seconds)].into()
+            }
+            What::Latency(rate, rest) => {
+                let camera = peers.cameras.get(rate.as_str()).ok_or("no such camera")?;
+                let quiet_after = match rest {
+                    Rest::Never => "quiet_after = \"1h\"",
+                    Rest::Always => "quiet_after = \"2s\"",
+                };
+                let config = peers.configuration(camera.urls(), quiet_after, 5.0)?;
+                let clip = composed::appearances(*rate)?.display().to_string();
+                let (port, url) = (text(&peers.broker.port()), camera.url().to_owned());
+                let state = if *rest == Rest::Always { "quiet" } else { "watch" };
+                ["latency".into(), config.display().to_string(), clip, url, port, state.to_owned()].into()
             }
             What::Script(clip, python) => {
                 command = Command::new(python);

@@ -20,6 +20,7 @@ pub(crate) fn median(rounds: &[Measured]) -> Measured {
         analysed: of(|m| m.analysed),
         decoded: of(|m| m.decoded),
         fairness: of(|m| m.fairness),
+        latency_ms: of(|m| m.latency_ms),
         rss_mib: of(|m| m.rss_mib),
     }
 }
@@ -50,8 +51,8 @@ fn ratios(medians: &[(&Subject, Measured)]) -> Vec<Ratio> {
 /// For people.
 pub(crate) fn table(medians: &[(&Subject, Measured)]) -> String {
     let mut text = format!(
-        "{:<14} {:>7} {:>10} {:>9} {:>7} {:>9}\n",
-        "", "cores", "analysed/s", "decoded/s", "fair", "RSS MiB"
+        "{:<17} {:>7} {:>10} {:>9} {:>5} {:>8} {:>7}\n",
+        "", "cores", "analysed/s", "decoded/s", "fair", "ms", "RSS MiB"
     );
     let or_blank =
         |value: f64, digits: usize| if value == 0.0 { String::new() } else { format!("{value:.digits$}") };
@@ -59,11 +60,12 @@ pub(crate) fn table(medians: &[(&Subject, Measured)]) -> String {
         let fair =
             if matches!(subject.what, What::Node { .. }) { or_blank(m.fairness, 2) } else { String::new() };
         text += &format!(
-            "{:<14} {:>7.4} {:>10} {:>9} {fair:>7} {:>9}   {}\n",
+            "{:<17} {:>7} {:>10} {:>9} {fair:>5} {:>8} {:>7}   {}\n",
             subject.name,
-            m.cores,
+            or_blank(m.cores, 4),
             or_blank(m.analysed, 2),
             or_blank(m.decoded, 1),
+            or_blank(m.latency_ms, 0),
             or_blank(m.rss_mib, 0),
             subject.about
         );
@@ -85,6 +87,9 @@ pub(crate) fn json(medians: &[(&Subject, Measured)]) -> Value {
             Some(count) => {
                 let row = json!({"cores": m.cores, "analysed": m.analysed, "fairness": m.fairness, "rss_mib": m.rss_mib});
                 cameras.insert(count.to_owned(), row);
+            }
+            None if matches!(subject.what, What::Latency(..)) => {
+                object.insert(format!("{}_ms", subject.name), json!(m.latency_ms));
             }
             None => {
                 object.insert(subject.name.clone(), json!(m.cores));

@@ -66,10 +66,10 @@ fn drop_once(site: &mut Site, a: &TestCam) -> Duration {
 #[test]
 fn a_camera_that_is_cut_off_again_and_again_leaves_nothing_behind() {
     if let Some(reason) = site::lacks() {
-        println!("skipped: {reason}");
+        vedette_tests::skipped(reason);
         return;
     }
-    let long: Option<u64> = std::env::var("VEDETTE_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let long = vedette_tests::soak_seconds();
     let (a, b) = (camera(), camera());
     // No rules: the store's caches fill with events, which is no matter of drops. Always: whether a camera rests is none
     // either.
@@ -89,7 +89,7 @@ fn a_camera_that_is_cut_off_again_and_again_leaves_nothing_behind() {
     (0..first).for_each(|_| cut(&mut site));
     let (before, missing) = (Held::measure(&mut site), settle(&mut site, &b, "b"));
     let began = site.clock().now();
-    let over = |site: &Site| site.clock().now().since(began) >= Duration::from_secs(long.unwrap_or(0));
+    let over = |site: &Site| site.clock().now().since(began) >= long.unwrap_or_default();
     let mut done = 0;
     while done < drops || !over(&site) {
         cut(&mut site);

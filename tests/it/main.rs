@@ -9,6 +9,7 @@ mod drops;
 mod embedded;
 mod evidence;
 mod faults;
+mod many;
 mod mqtt;
 mod node;
 mod outbox;

@@ -4,6 +4,7 @@
 //! Owns: the recipes. Does not know: who plays them. A still is the per-pixel median of the footage with the noise of a
 //! sensor on it; every stream is H.264 without B-frames with a keyframe every 2 s, as cameras send it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -124,7 +125,47 @@ pub fn yard(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     made(&format!("yard-{}", rate.as_str().to_lowercase()), &inputs, &filter, &rate.options(25))
 }
 
-fn still(seconds: u32) -> [String; 8] {
+/// When people appear in [`appearances`], seconds: at five places in the GOP.
+pub const APPEARANCES: [f64; 5] = [8.2, 18.6, 29.0, 39.4, 49.8];
+/// Seconds that they are to be seen each time.
+const APPEARANCE: f64 = 2.0;
+/// Frames a second of [`yard`] and [`appearances`].
+const LIVE_FPS: u32 = 25;
+
+/// The place of the frame of [`appearances`] that first shows people, each time, in the clip.
+pub fn first_frames() -> [usize; 5] {
+    APPEARANCES.map(|at| (at * f64::from(LIVE_FPS)).round() as usize)
+}
+
+/// For a live camera that is asked how soon it tells: 640x360 at 25 fps, a minute of stillness in which people appear
+/// five times, from one frame to the next.
+///
+/// # Errors
+/// As of [`pieces`].
+pub fn appearances(rate: Rate) -> Result<PathBuf, ClipMakerError> {
+    let size = format!("scale=640:360,setsar=1,fps={LIVE_FPS}");
+    let (mut inputs, mut chain, mut order) = (Vec::new(), String::new(), String::new());
+    let mut ended = 0.0;
+    for (n, at) in APPEARANCES.into_iter().enumerate() {
+        inputs.extend(still(format!("{:.1}", at - ended)));
+        inputs.extend(["-ss", "10", "-t", &APPEARANCE.to_string(), "-i", "vtest.avi"].map(str::to_owned));
+        chain += &format!("[{}:v]{size},{}[s{n}];", 2 * n, noise(n));
+        chain += &format!(
+            "[{}:v]framerate=fps={LIVE_FPS}:scene=100,{size},format=yuv420p,trim=end_frame={}[p{n}];",
+            2 * n + 1,
+            (APPEARANCE * f64::from(LIVE_FPS)) as u32
+        );
+        order += &format!("[s{n}][p{n}]");
+        ended = at + APPEARANCE;
+    }
+    inputs.extend(still(format!("{:.1}", 60.0 - ended)));
+    let last = 2 * APPEARANCES.len();
+    chain += &format!("[{last}:v]{size},{}[end];", noise(99));
+    let filter = format!("{chain}{order}[end]concat=n={}:v=1:a=0,fps={LIVE_FPS}[out]", last + 1);
+    made(&format!("appearances-{}", rate.as_str().to_lowercase()), &inputs, &filter, &rate.options(LIVE_FPS))
+}
+
+fn still(seconds: impl Display) -> [String; 8] {
     ["-loop", "1", "-framerate", "10", "-t", &seconds.to_string(), "-i", "still.png"].map(str::to_owned)
 }
 

@@ -40,6 +40,14 @@ pub fn main_of(run: impl FnOnce(&[String]) -> Result<(), Fault>) -> std::process
     std::process::ExitCode::FAILURE
 }
 
+/// How long the long form of a test lasts, where it is asked for: `./dev soak` says so in `VEDETTE_SOAK_SECONDS`.
+pub fn soak_seconds() -> Option<std::time::Duration> {
+    let text = std::env::var("VEDETTE_SOAK_SECONDS").ok()?;
+    Some(std::time::Duration::from_secs(
+        text.parse().unwrap_or_else(|_| panic!("VEDETTE_SOAK_SECONDS={text}")),
+    ))
+}
+
 /// Says why a test does nothing here. What may be skipped stands in `tests/skips.allowed`.
 pub fn skipped(reason: impl std::fmt::Display) {
     use std::io::Write;

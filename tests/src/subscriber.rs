@@ -113,8 +113,8 @@ impl Subscriber {
     }
 
     /// The clock of [`Subscriber::after`]; it began with the subscriber.
-    pub fn clock(&self) -> &SystemClock {
-        &self.clock
+    pub fn clock(&self) -> Arc<SystemClock> {
+        Arc::clone(&self.clock)
     }
 
     fn wait(&self, what: &str, done: impl Fn(&Shared) -> bool) -> MutexGuard<'_, Shared> {
