@@ -148,7 +148,9 @@ pub fn appearances(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     let mut ended = 0.0;
     for (n, at) in APPEARANCES.into_iter().enumerate() {
         inputs.extend(still(format!("{:.1}", at - ended)));
-        inputs.extend(["-ss", "10", "-t", &APPEARANCE.to_string(), "-i", "vtest.avi"].map(str::to_owned));
+        // Some frames more: what blends them to the higher rate keeps back the last.
+        let length = (APPEARANCE + 0.5).to_string();
+        inputs.extend(["-ss", "10", "-t", &length, "-i", "vtest.avi"].map(str::to_owned));
         chain += &format!("[{}:v]{size},{}[s{n}];", 2 * n, noise(n));
         chain += &format!(
             "[{}:v]framerate=fps={LIVE_FPS}:scene=100,{size},format=yuv420p,trim=end_frame={}[p{n}];",
