@@ -18,7 +18,7 @@ use vedette_core::{Frame, Moment, Pts};
 use crate::{Descriptions, Fault, Masks, Packet, StreamInfo};
 
 pub use choice::{DecoderChoice, DecoderConfig, LoopFilter};
-pub(crate) use outlet::Outlet;
+pub(crate) use outlet::{Outlet, WAITING_FRAMES};
 
 /// Moments of packets that have not come out yet: H.264 holds back 16 pictures at most.
 const WITHIN: usize = 64;
@@ -38,6 +38,12 @@ pub trait Decoder: Send {
     /// those that a reordering stream needs later packets for. At most 5 s.
     fn settle(&mut self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// The stream ends here: some of what a reordering stream holds back comes out, four frames at the most. Called until
+    /// none come, it gives them all, but for an implementation that keeps them. Then flush.
+    fn finish(&mut self) -> Result<(), Fault> {
+        self.settle()
     }
 
     /// Drops what is inside. The next packet must be a keyframe, and may be an earlier one.

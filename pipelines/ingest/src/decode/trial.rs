@@ -184,6 +184,10 @@ impl Decoder for Selected {
         self.decoder.settle()
     }
 
+    fn finish(&mut self) -> Result<(), Fault> {
+        self.decoder.finish()
+    }
+
     fn flush(&mut self) {
         self.broken = false;
         if let Some(trial) = &mut self.trial {
