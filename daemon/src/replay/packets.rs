@@ -80,6 +80,7 @@ impl Replay<'_> {
                     decoder.insert(config.open(self.descriptions, stream, &self.masks())?)
                 }
             };
+            decoder.set_skip(adaptive.skip(decoder.gives_keyframes_alone()));
             decoder.push(&entry.packet, entry.moment)?;
             decoder.settle()?;
             let frames: Vec<_> = decoder.frames().try_iter().collect();

@@ -52,6 +52,11 @@ pub trait Decoder: Send {
     /// Frames that nobody took in time.
     fn dropped(&self) -> u64;
 
+    /// Whether with [`Skip::NonKey`] the picture of a keyframe comes out at once, also of a stream with B-frames.
+    fn gives_keyframes_alone(&self) -> bool {
+        false
+    }
+
     /// Which packets are passed over from now on; at first none, and an implementation may decode more. Pictures that
     /// need one that was passed over are passed over too, so less skipping than before begins at the next keyframe, or where the pictures allow it.
     fn set_skip(&mut self, skip: Skip) {

@@ -161,6 +161,10 @@ impl Decoder for LibavDecoder {
         self.outlet.dropped()
     }
 
+    fn gives_keyframes_alone(&self) -> bool {
+        true
+    }
+
     fn set_skip(&mut self, skip: Skip) {
         self.skip = skip;
     }

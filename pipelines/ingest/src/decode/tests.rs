@@ -399,6 +399,38 @@ fn what_is_passed_over_leaves_the_rest_whole() {
     }
 }
 
+#[test]
+fn at_the_end_nothing_is_held_back() {
+    let source = encoder(Codec::H264, "ball").replace(
+        "tune=zerolatency speed-preset=ultrafast key-int-max=25",
+        "bframes=2 b-adapt=false b-pyramid=false speed-preset=medium key-int-max=25",
+    );
+    let packets = encoded(Codec::H264, &source, 40);
+    let time = |packet: &Packet| Pts::from_nanos(packet.stream_pts.unwrap());
+    let mut decoder = open("libav", &packets, &Masks::none());
+    // The same decoder begins again after a flush.
+    for _ in 0..2 {
+        let mut frames = Vec::new();
+        for packet in &packets {
+            decoder.push(packet, moment(time(packet))).unwrap();
+            frames.extend(decoder.frames().try_iter());
+        }
+        assert!(frames.len() < 40, "some are held back");
+        loop {
+            let before = frames.len();
+            decoder.finish().unwrap();
+            frames.extend(decoder.frames().try_iter());
+            if frames.len() == before {
+                break;
+            }
+        }
+        let mut times: Vec<_> = packets.iter().map(time).collect();
+        times.sort();
+        assert_eq!(frames.iter().map(|frame| frame.moment().pts).collect::<Vec<_>>(), times);
+        decoder.flush();
+    }
+}
+
 /// Bytes from a network: cut, flipped and out of order, in both codecs.
 #[test]
 fn hostile_bytes_neither_stop_nor_kill_it() {

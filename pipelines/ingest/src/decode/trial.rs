@@ -200,6 +200,10 @@ impl Decoder for Selected {
         self.outlet.dropped()
     }
 
+    fn gives_keyframes_alone(&self) -> bool {
+        self.decoder.gives_keyframes_alone()
+    }
+
     fn set_skip(&mut self, skip: Skip) {
         self.skip = skip;
         self.decoder.set_skip(skip);
