@@ -70,24 +70,27 @@ fn calibration_sees_nothing_of_what_is_masked() {
 
 /// A camera's pictures with these masks, as its gate gets them.
 fn pictures(masks: Vec<Polygon>) -> Vec<Frame> {
-    vedette_ingest::init().unwrap();
-    let descriptions = Descriptions::load(&[root().join("pipelines/descriptions")]).unwrap();
-    let clip = small_clip(Kind::H264).unwrap();
+    vedette_ingest::init().expect("GStreamer");
+    let descriptions = Descriptions::load(&[root().join("pipelines/descriptions")]).expect("descriptions");
+    let clip = small_clip(Kind::H264).expect("a clip");
     let masks = Masks::new(masks);
-    let reader = PacketReader::open(&clip, &descriptions, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let reader =
+        PacketReader::open(&clip, &descriptions, jiff::Timestamp::UNIX_EPOCH).expect("a file of packets");
     let (mut decoder, mut frames) = (None, Vec::new());
-    for (packet, moment) in reader.map(Result::unwrap) {
-        let open = || DecoderConfig::default().open(&descriptions, &packet.stream, &masks).unwrap();
+    for (packet, moment) in reader.map(|item| item.expect("a packet")) {
+        let open =
+            || DecoderConfig::default().open(&descriptions, &packet.stream, &masks).expect("a decoder");
         let decoder = decoder.get_or_insert_with(open);
-        decoder.push(&packet, moment).unwrap();
-        decoder.settle().unwrap();
+        decoder.push(&packet, moment).expect("decodable");
+        decoder.settle().expect("decodable");
         frames.extend(decoder.frames().try_iter());
     }
     frames
 }
 
 fn left_part(width: f32) -> Polygon {
-    Polygon::new([[0.0, 0.0], [width, 0.0], [width, 1.0], [0.0, 1.0]].map(Into::into).to_vec()).unwrap()
+    Polygon::new([[0.0, 0.0], [width, 0.0], [width, 1.0], [0.0, 1.0]].map(Into::into).to_vec())
+        .expect("a polygon")
 }
 
 /// The gate itself is not told of the mask here: what it gets is black already, at an eighth of the size as at the

@@ -15,8 +15,9 @@ use std::collections::VecDeque;
 const QUIET_KEPT: usize = 6_000;
 /// Packets of motion that are kept.
 const ACTIVE_KEPT: usize = 1_500;
-/// Fewer of either say nothing.
-const QUIET_LEAST: usize = 60;
+/// Fewer say nothing: the largest of 300 is above the 99th percentile in 95 of 100 cases, that of 60 in 45.
+const QUIET_LEAST: usize = 300;
+/// Fewer packets of motion say nothing of motion.
 const ACTIVE_LEAST: usize = 30;
 /// Packets in a mean: a movement of a second lasts longer at any rate that cameras have, and a figure that is gone
 /// after two packets still lifts it.
@@ -29,6 +30,9 @@ const TAIL: f64 = 1.5;
 /// ... and from so much above the quiet level, where there is hardly a deviation: at a constant bit rate a few per cent
 /// tell nothing.
 const MARGIN: f64 = 1.15;
+/// ... and not for fewer bytes a packet more than is typical: a still picture that is coded well has packets of thirty,
+/// and a few blocks of noise double them.
+const LEAST_BYTES: f64 = 64.0;
 /// The gate is of use where this part of the means of motion would fire, and no more where fewer than the lower part
 /// do.
 const USEFUL: f64 = 0.30;
@@ -110,8 +114,15 @@ impl Level {
         window.iter().map(ratio).sum::<f64>() / window.len().max(1) as f64
     }
 
+    /// Bytes a packet above what is typical.
+    fn excess(&self, window: &[Sample]) -> f64 {
+        let excess =
+            |&(kind, bytes): &Sample| self.typical[kind as usize].map_or(0.0, |t| f64::from(bytes) - t);
+        window.iter().map(excess).sum::<f64>() / window.len().max(1) as f64
+    }
+
     fn fires(&self, window: &[Sample]) -> bool {
-        window.len() >= WINDOW && self.mean(window) >= self.threshold
+        window.len() >= WINDOW && self.mean(window) >= self.threshold && self.excess(window) >= LEAST_BYTES
     }
 
     /// The part of the means of these packets that would fire, 0..1.
@@ -231,7 +242,7 @@ mod tests {
     #[test]
     fn variable_bit_rate_is_learnt_and_fires_within_two_packets() {
         let mut gate = PacketSizes::default();
-        assert_eq!(feed(&mut gate, 1_000, 300, Label::Quiet), 0, "quiet packets do not fire");
+        assert_eq!(feed(&mut gate, 1_000, 600, Label::Quiet), 0, "quiet packets do not fire");
         assert_eq!(gate.verdict(), SizesVerdict::Learning, "no motion was seen yet");
         let fired = [2_500, 2_500].map(|bytes| gate.packet(Kind::Reference, bytes));
         assert!(fired.contains(&true));
@@ -285,9 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn a_few_bytes_are_no_motion_however_small_packets_are() {
+        let mut gate = PacketSizes::default();
+        feed(&mut gate, 25, 600, Label::Quiet);
+        assert_eq!(feed(&mut gate, 60, 50, Label::Unsure), 0);
+        assert!(feed(&mut gate, 200, 10, Label::Unsure) > 0);
+    }
+
+    #[test]
     fn constant_bit_rate_is_found_out_and_never_fires() {
         let mut gate = PacketSizes::default();
-        feed(&mut gate, 4_000, 300, Label::Quiet);
+        feed(&mut gate, 4_000, 600, Label::Quiet);
         feed(&mut gate, 4_050, 100, Label::Active);
         assert_eq!(gate.verdict(), SizesVerdict::Useless);
         assert!((0..10).all(|_| !gate.packet(Kind::Reference, 50_000)), "what says nothing fires at nothing");
@@ -296,10 +315,10 @@ mod tests {
     #[test]
     fn a_noisier_evening_is_learnt() {
         let mut gate = PacketSizes::default();
-        feed(&mut gate, 1_000, 300, Label::Quiet);
+        feed(&mut gate, 1_000, 600, Label::Quiet);
         feed(&mut gate, 3_000, 100, Label::Active);
         assert!(feed(&mut gate, 1_500, 100, Label::Quiet) > 0, "darker, noisier: it fires at first");
-        feed(&mut gate, 1_500, 400, Label::Quiet);
+        feed(&mut gate, 1_500, 600, Label::Quiet);
         assert_eq!(feed(&mut gate, 1_500, 100, Label::Quiet), 0, "and learns");
         assert_eq!(gate.verdict(), SizesVerdict::Useful);
     }
@@ -309,7 +328,7 @@ mod tests {
         let mut gate = PacketSizes::default();
         for (kind, mean) in [(Kind::Reference, 2_000), (Kind::NonReference, 200)] {
             gate.label(Label::Quiet);
-            for bytes in sizes(mean, 7).take(120) {
+            for bytes in sizes(mean, 7).take(400) {
                 gate.packet(kind, bytes);
             }
             gate.label(Label::Quiet);
