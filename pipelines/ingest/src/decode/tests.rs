@@ -1,3 +1,5 @@
+//! Decoders over real streams: every one there is, and what they have in common.
+
 use super::*;
 use crate::testing::{self, PATIENCE, encoded, encoder, moment};
 use crate::{Codec, Masks};
