@@ -3,8 +3,9 @@
 //!
 //! Owns: the loop file → detector → scene → messages. Does not know: brokers, threads, the host's clock. It is
 //! deterministic: the clock is PTS from a given start, sequence numbers begin at 1, ids come from a generator seeded
-//! with the SHA-256 of file and configuration, and no frame is dropped. With a mode other than `always` the file is
-//! taken packet by packet as a camera's stream would be (`packets`), and what a camera would leave out is left out.
+//! with the SHA-256 of file and configuration, and no frame is dropped. H.264, H.265 and MJPEG are taken packet by
+//! packet as a camera's stream is (`packets`), by the camera's own decoder; what a camera in the given mode would leave
+//! out is left out. Any other video is decoded whole, which is `always` and no other mode.
 
 mod packets;
 
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 use vedette_analysis::gate::{Decode, Mode};
 use vedette_analysis::{Lost, Observation, Outcome, Scene};
 use vedette_core::{Answer, AnswerValue, Detection, Event, Frame, IncidentIds, Moment, Pts, Role, View};
-use vedette_ingest::{Descriptions, Fault, FaultClass, FileReader, Masks};
+use vedette_ingest::{Descriptions, Fault, FaultClass, FileReader, Masks, PacketReader};
 use vedette_models::{Detector, ModelError};
 
 use crate::camera::scene_config;
@@ -102,7 +103,7 @@ pub struct Replay<'a> {
     pub start: Timestamp,
     /// Pipelines there are.
     pub descriptions: &'a Descriptions,
-    /// What is decoded; `always`: everything.
+    /// What is decoded; `always`: all that the rate needs.
     pub mode: Mode,
 }
 
@@ -139,9 +140,13 @@ impl Replay<'_> {
             answers: Vec::new(),
             ticked: Pts::ZERO,
         };
-        let last = match self.mode {
-            Mode::Always => self.every_frame(path, &mut run)?,
-            mode => self.packets(path, mode, &mut run)?,
+        let last = match PacketReader::open(path, self.descriptions, self.start) {
+            Ok(reader) => self.packets(path, reader, &mut run)?,
+            Err(fault) if self.mode == Mode::Always => {
+                log::debug!("decoded whole: {fault}");
+                self.every_frame(path, &mut run)?
+            }
+            Err(fault) => return Err(fault.into()),
         };
         run.finish(last);
         run.summary.seconds = last.pts.secs_f64();
@@ -152,7 +157,7 @@ impl Replay<'_> {
         Masks::new(self.camera.masks.values().cloned().collect())
     }
 
-    /// Decodes all of it; the moment of its last frame.
+    /// Decodes what is no camera's stream, all of it; the moment of its last frame.
     fn every_frame(&self, path: &Path, run: &mut Run<'_>) -> Result<Moment, ReplayError> {
         let reader = FileReader::open(path, self.descriptions, &self.masks(), self.start)?;
         let of = reader.duration().map(|d| d.as_secs_f64());

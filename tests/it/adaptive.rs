@@ -3,14 +3,14 @@
 //! The tables that the tests print are the figures of the README.
 #![expect(clippy::print_stdout, reason = "measured figures, kept in the report of the run")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use vedette_tests::binary::{Ran, Vedette};
 use vedette_tests::clips::ClipMakerError;
-use vedette_tests::composed::{CROSSINGS, Rate, crossings, pieces, spans, yard};
+use vedette_tests::composed::{CROSSINGS, Rate, crossings, pieces, spans, yard, yard_with_b_frames};
 use vedette_tests::site::{self, Plan, Site, camera_text};
 use vedette_tests::skipped;
 use vedette_tests::testcam::{Options, TestCam};
@@ -53,7 +53,7 @@ max_per_hour = 1000
     folder
 }
 
-fn replay(folder: &TempDir, clip: &Path, mode: &str) -> Ran {
+pub(crate) fn replay(folder: &TempDir, clip: &Path, mode: &str) -> Ran {
     let words = ["--config", "config", "replay", "--mode", mode];
     let ran =
         Vedette::new(folder.path(), words.iter().map(Into::into).chain([clip.as_os_str().to_owned()])).run();
@@ -70,7 +70,7 @@ fn begins(ran: &Ran) -> Vec<f64> {
 }
 
 /// When the decoder did what, as told on standard error.
-fn states(ran: &Ran) -> Vec<(f64, String)> {
+pub(crate) fn states(ran: &Ran) -> Vec<(f64, String)> {
     let changes = ran.err.lines().filter_map(|line| line.split_once("; gate: ")?.0.rsplit_once(" s: "));
     let parsed = changes.filter_map(|(at, state)| {
         let at = at.rsplit(' ').next()?.parse().ok()?;
@@ -161,7 +161,7 @@ fn cross(rate: Rate) -> usize {
 
 #[test]
 fn a_small_figure_that_is_gone_after_a_second_makes_packets_larger() {
-    // 24 pixels of 768: one of five comes at a moment when it hardly makes a packet larger.
+    // 24 pixels of 768: one of five may come at a moment when it hardly makes packets larger.
     assert!(cross(Rate::Variable) + 1 >= CROSSINGS.len());
 }
 
@@ -174,20 +174,39 @@ fn with_constant_bit_rate_a_small_figure_wakes_where_a_keyframe_shows_it() {
 
 #[test]
 fn a_live_camera_rests_wakes_and_rests_again() {
-    live(Rate::Variable);
+    live("VBR", yard(Rate::Variable));
 }
 
 #[test]
 fn so_does_one_with_constant_bit_rate() {
-    live(Rate::Constant);
+    live("CBR", yard(Rate::Constant));
 }
 
-fn live(rate: Rate) {
+/// A decoder would hold back the keyframes of such a stream for the packets after them; in quiet there are none.
+#[test]
+fn so_does_one_with_b_frames() {
+    live("B-frames", yard_with_b_frames());
+}
+
+/// After quiet it is decoded from the last keyframe on, and what leads to a movement is not lost.
+#[test]
+fn with_b_frames_nothing_is_lost_between_quiet_and_watch() {
+    let Some(clip) = clip(yard_with_b_frames()) else { return };
+    let folder = yard_with_a_rule();
+    let (always, adaptive) = (replay(&folder, &clip, "always"), replay(&folder, &clip, "adaptive"));
+    let states = states(&adaptive);
+    println!("B-frames: {}\n  states {states:.1?}\n  begins {:.1?}", summary(&adaptive), begins(&always));
+    assert_eq!(state_at(&states, 15.8), "quiet", "before the people come: {states:?}");
+    assert!(!begins(&always).is_empty());
+    assert_eq!(begins(&always), begins(&adaptive));
+}
+
+fn live(name: &str, made: Result<PathBuf, ClipMakerError>) {
     if let Some(reason) = site::lacks() {
         skipped(reason);
         return;
     }
-    let Some(clip) = clip(yard(rate)) else { return };
+    let Some(clip) = clip(made) else { return };
     let camera = TestCam::start(Options::new(clip)).unwrap_or_else(|e| panic!("{e}"));
     // No line: what must not be missed between two keyframes would hold a camera with constant bit rate in watch.
     let text = camera_text("yard", camera.url(), 5.0);
@@ -201,14 +220,12 @@ fn live(rate: Rate) {
     site.wait_until("it rests", SOON, is("quiet"));
     // From within quiet to within quiet: a keyframe every 50 packets and nothing else.
     let counted = |site: &Site| (site.received("yard"), site.decoded("yard"));
+    // What a decoder held back before comes out with the first keyframe.
+    let (received, _) = counted(&site);
+    site.wait_until("a GOP in quiet", SOON, |site| site.received("yard") >= received + 55);
     let (received, decoded) = counted(&site);
     site.wait_until("three GOPs in quiet", SOON, |site| {
-        assert_eq!(
-            site.camera("yard").counters().decode().as_str(),
-            "quiet",
-            "{}: woken by nothing",
-            rate.as_str()
-        );
+        assert_eq!(site.camera("yard").counters().decode().as_str(), "quiet", "{name}: woken by nothing");
         site.received("yard") >= received + 150
     });
     let (received, decoded) = (site.received("yard") - received, site.decoded("yard") - decoded);
@@ -217,7 +234,7 @@ fn live(rate: Rate) {
     site.wait_until("it rests again", SOON, is("quiet"));
     let snapshot = site.camera("yard").snapshot();
     let [quiet, watch, busy] = site.camera("yard").counters().state_seconds();
-    println!("{}: {decoded} of {received} packets decoded in quiet; {}", rate.as_str(), snapshot.gate);
+    println!("{name}: {decoded} of {received} packets decoded in quiet; {}", snapshot.gate);
     println!("  quiet {quiet:.1} s, watch {watch:.1} s, busy {busy:.1} s");
     assert!(snapshot.gate.contains("keyframes every 2.0 s"), "{}", snapshot.gate);
     assert!(site.camera("yard").counters().events.get() > 0, "the people were reported");

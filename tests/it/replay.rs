@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use vedette_tests::binary::Vedette;
-use vedette_tests::clips::{ClipMakerError, footage_in};
+use vedette_tests::clips::{ClipMakerError, Kind, footage_in, small_clip};
 use vedette_tests::{schemas, skipped};
 
 use crate::cli::{folder, root};
@@ -72,6 +72,27 @@ fn a_replay_is_byte_equal_valid_and_complete() {
     }
     assert!(open.is_empty(), "never ended: {open:?}");
     assert!(["begin", "end", "once"].iter().all(|p| phases.contains(*p)), "{phases:?}");
+}
+
+/// What cameras send is replayed packet by packet in every mode: pictures that no other needs are decoded where the rate
+/// needs them, and those at the end are not lost.
+#[test]
+fn a_cameras_codecs_are_replayed_as_a_camera_would_decode_them() {
+    let Some(folder) = with_footage() else { return };
+    struct Case(Kind, &'static str);
+    let cases = [
+        Case(Kind::H264, "40 of 200 frames analysed"),
+        Case(Kind::H264B, "40 of"),
+        Case(Kind::H265, "40 of 200 frames analysed"),
+        Case(Kind::Mjpeg, "40 of 40 frames analysed"),
+    ];
+    for Case(kind, expected) in cases {
+        let clip = small_clip(kind).unwrap_or_else(|error| panic!("{error}"));
+        let words = format!("replay {}", clip.display());
+        let (first, second) = (vedette(&folder, &words).run(), vedette(&folder, &words).run());
+        first.expect(0, &[expected]);
+        assert!(first.out == second.out, "{kind:?}: two replays differ");
+    }
 }
 
 #[test]

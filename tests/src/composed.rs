@@ -2,7 +2,7 @@
 //! with ffmpeg, in the cache of the other clips.
 //!
 //! Owns: the recipes. Does not know: who plays them. A still is the per-pixel median of the footage with the noise of a
-//! sensor on it; every stream is H.264 without B-frames with a keyframe every 2 s, as cameras send it.
+//! sensor on it; every stream is H.264 with a keyframe every 2 s and, but for one, without B-frames, as cameras send it.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -112,6 +112,19 @@ pub fn crossings(rate: Rate) -> Result<PathBuf, ClipMakerError> {
 /// # Errors
 /// As of [`pieces`].
 pub fn yard(rate: Rate) -> Result<PathBuf, ClipMakerError> {
+    let name = format!("yard-{}", rate.as_str().to_lowercase());
+    yard_of(&name, &rate.options(25))
+}
+
+/// The same with two B-frames between others, which cameras send that are set to compress more.
+///
+/// # Errors
+/// As of [`pieces`].
+pub fn yard_with_b_frames() -> Result<PathBuf, ClipMakerError> {
+    yard_of("yard-b", &Rate::Variable.options(25).replace("-bf 0", "-bf 2 -b_strategy 0"))
+}
+
+fn yard_of(name: &str, options: &str) -> Result<PathBuf, ClipMakerError> {
     let mut inputs: Vec<String> = still(16).to_vec();
     inputs.extend(["-ss", "10", "-t", "5", "-i", "vtest.avi"].map(str::to_owned));
     inputs.extend(still(20));
@@ -122,7 +135,7 @@ pub fn yard(rate: Rate) -> Result<PathBuf, ClipMakerError> {
         noise(0),
         noise(1)
     );
-    made(&format!("yard-{}", rate.as_str().to_lowercase()), &inputs, &filter, &rate.options(25))
+    made(name, &inputs, &filter, options)
 }
 
 /// When people appear in [`appearances`], seconds: at five places in the GOP.

@@ -19,8 +19,8 @@ use vedette_analysis::gate::{
     SizesVerdict, Verdict,
 };
 use vedette_core::{BBox, Frame, Moment, Pts};
-use vedette_ingest::Packet;
 use vedette_ingest::ring::Entry;
+use vedette_ingest::{Packet, Skip};
 
 use super::cursor::{Cursor, Step};
 use crate::config;
@@ -107,6 +107,9 @@ pub(crate) struct Adaptive {
     sampled: Option<Pts>,
     /// Pictures come later than their packets: a keyframe alone does not come out.
     reordering: bool,
+    /// But for a decoder that gives it all the same.
+    keyframes_alone: bool,
+    /// Packets are decoded until the picture of the last keyframe has come.
     owed: bool,
     last_stream_pts: Option<u64>,
 }
@@ -136,6 +139,7 @@ impl Adaptive {
             checked: Pts::ZERO,
             sampled: None,
             reordering: false,
+            keyframes_alone: false,
             owed: false,
             last_stream_pts: None,
         }
@@ -230,9 +234,18 @@ impl Adaptive {
             && entry.packet.keyframe
         {
             self.sampled = Some(entry.moment.pts);
-            self.owed = self.reordering;
+            self.owed = self.reordering && !self.keyframes_alone;
         }
         step
+    }
+
+    /// What the decoder is to pass over, asked before each packet that it gets; `keyframes_alone`:
+    /// [`vedette_ingest::Decoder::gives_keyframes_alone`]. Where quiet ends the cursor goes back to a keyframe, so that
+    /// nothing needs what was passed over.
+    pub(crate) fn skip(&mut self, keyframes_alone: bool) -> Skip {
+        self.keyframes_alone = keyframes_alone;
+        let alone = self.reordering && keyframes_alone && self.state() == Decode::Quiet;
+        if alone { Skip::NonKey } else { Skip::None }
     }
 
     /// The decoder failed: once more from the last keyframe, whose moment it gives, or from the next where there is

@@ -184,7 +184,7 @@ fn decode(camera: &mut Camera, link: &mut Link) -> Result<(), Fault> {
 }
 
 /// A packet into the decoder, which begins with the first keyframe.
-fn push(camera: &Camera, link: &mut Link, entry: &Entry) -> Result<(), Fault> {
+fn push(camera: &mut Camera, link: &mut Link, entry: &Entry) -> Result<(), Fault> {
     let decoder = match &mut link.decoder {
         Some(decoder) => decoder,
         None => {
@@ -196,6 +196,7 @@ fn push(camera: &Camera, link: &mut Link, entry: &Entry) -> Result<(), Fault> {
             link.decoder.insert(decoder)
         }
     };
+    decoder.set_skip(camera.adaptive.skip(decoder.gives_keyframes_alone()));
     decoder.push(&entry.packet, entry.moment)?;
     if camera.adaptive.is_behind() { decoder.settle() } else { Ok(()) }
 }

@@ -7,21 +7,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vedette_analysis::gate::Mode;
-use vedette_core::{Moment, Pts};
-use vedette_ingest::{Decoder, PacketReader, open_decoder};
+use vedette_core::{Frame, Moment, Pts};
+use vedette_ingest::{Decoder, Fault, FaultClass, PacketReader};
 
 use super::{Adapted, Replay, ReplayError, Run};
 use crate::camera::adaptive::{Adaptive, Use};
 use crate::camera::cursor::Step;
+use crate::camera::decoder_config;
 use crate::counters::CameraCounters;
 
 impl Replay<'_> {
     /// Decodes what a camera would; the moment of the last packet.
-    pub(super) fn packets(&self, path: &Path, mode: Mode, run: &mut Run<'_>) -> Result<Moment, ReplayError> {
-        let reader = PacketReader::open(path, self.descriptions, self.start)?;
+    pub(super) fn packets(
+        &self,
+        path: &Path,
+        reader: PacketReader,
+        run: &mut Run<'_>,
+    ) -> Result<Moment, ReplayError> {
         let of = reader.duration().map(|d| d.as_secs_f64());
         let counters = Arc::new(CameraCounters::default());
-        let mut adaptive = Adaptive::new(self.camera, mode, Arc::clone(&counters));
+        let mut adaptive = Adaptive::new(self.camera, self.mode, Arc::clone(&counters));
         let mut decoder = None;
         let mut last = Moment::of_file(self.start, Pts::ZERO);
         for item in reader {
@@ -38,7 +43,12 @@ impl Replay<'_> {
             }
             run.watch.progress(last.pts.secs_f64(), of);
         }
-        run.summary.adaptive = Some(Adapted {
+        finish(&mut adaptive, &mut decoder, run)?;
+        if run.summary.decoded == 0 {
+            let what = format!("no picture of {} can be decoded", path.display());
+            return Err(Fault::new(FaultClass::Undecodable, what, "try `ffprobe` on it").into());
+        }
+        run.summary.adaptive = (self.mode != Mode::Always).then(|| Adapted {
             received: counters.received.get(),
             states: counters.state_seconds(),
             transitions: counters.transitions.get(),
@@ -66,27 +76,51 @@ impl Replay<'_> {
             let decoder = match decoder {
                 Some(decoder) => decoder,
                 None => {
-                    let stream = &entry.packet.stream;
-                    decoder.insert(open_decoder(self.descriptions, stream, &self.masks())?)
+                    let (config, stream) = (decoder_config(self.camera), &entry.packet.stream);
+                    decoder.insert(config.open(self.descriptions, stream, &self.masks())?)
                 }
             };
+            decoder.set_skip(adaptive.skip(decoder.gives_keyframes_alone()));
             decoder.push(&entry.packet, entry.moment)?;
             decoder.settle()?;
             let frames: Vec<_> = decoder.frames().try_iter().collect();
-            for frame in frames {
-                run.summary.decoded += 1;
-                let to = adaptive.picture(&frame);
-                if to == Use::Nothing {
-                    continue;
-                }
-                run.tick_until(frame.moment());
-                match to {
-                    Use::Look { .. } => run.step(&frame)?,
-                    _ => run.observe(&frame, None)?,
-                }
-                adaptive.looked(frame.moment().pts, run.scene);
-            }
+            show(&frames, adaptive, run)?;
         }
         Ok(())
     }
+}
+
+/// Shows what the decoder holds back at the end of the file.
+fn finish(
+    adaptive: &mut Adaptive,
+    decoder: &mut Option<Box<dyn Decoder>>,
+    run: &mut Run<'_>,
+) -> Result<(), ReplayError> {
+    let Some(decoder) = decoder else { return Ok(()) };
+    loop {
+        decoder.finish()?;
+        let frames: Vec<_> = decoder.frames().try_iter().collect();
+        if frames.is_empty() {
+            return Ok(());
+        }
+        show(&frames, adaptive, run)?;
+    }
+}
+
+/// Pictures to the scene, as the camera would look at them.
+fn show(frames: &[Frame], adaptive: &mut Adaptive, run: &mut Run<'_>) -> Result<(), ReplayError> {
+    for frame in frames {
+        run.summary.decoded += 1;
+        let to = adaptive.picture(frame);
+        if to == Use::Nothing {
+            continue;
+        }
+        run.tick_until(frame.moment());
+        match to {
+            Use::Look { .. } => run.step(frame)?,
+            _ => run.observe(frame, None)?,
+        }
+        adaptive.looked(frame.moment().pts, run.scene);
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@ use vedette_core::{Frame, Moment, Pts};
 use crate::{Descriptions, Fault, Masks, Packet, StreamInfo};
 
 pub use choice::{DecoderChoice, DecoderConfig, LoopFilter};
-pub(crate) use outlet::Outlet;
+pub(crate) use outlet::{Outlet, WAITING_FRAMES};
 
 /// Moments of packets that have not come out yet: H.264 holds back 16 pictures at most.
 const WITHIN: usize = 64;
@@ -40,11 +40,22 @@ pub trait Decoder: Send {
         Ok(())
     }
 
+    /// The stream ends here: some of what a reordering stream holds back comes out, four frames at the most. Called until
+    /// none come, it gives them all, but for an implementation that keeps them. Then flush.
+    fn finish(&mut self) -> Result<(), Fault> {
+        self.settle()
+    }
+
     /// Drops what is inside. The next packet must be a keyframe, and may be an earlier one.
     fn flush(&mut self);
 
     /// Frames that nobody took in time.
     fn dropped(&self) -> u64;
+
+    /// Whether with [`Skip::NonKey`] the picture of a keyframe comes out at once, also of a stream with B-frames.
+    fn gives_keyframes_alone(&self) -> bool {
+        false
+    }
 
     /// Which packets are passed over from now on; at first none, and an implementation may decode more. Pictures that
     /// need one that was passed over are passed over too, so less skipping than before begins at the next keyframe, or where the pictures allow it.

@@ -12,7 +12,7 @@ use ffmpeg_next::util::error::EAGAIN;
 use vedette_core::frame::PlaneLayout;
 use vedette_core::{Frame, FrameBytes, Matrix, Moment, PixelFormat, Pts, Range};
 
-use crate::decode::{Moments, Outlet};
+use crate::decode::{Moments, Outlet, WAITING_FRAMES};
 use crate::mask::Painter;
 use crate::{Codec, Decoder, Fault, FaultClass, LoopFilter, Masks, Packet, Skip};
 
@@ -81,13 +81,17 @@ impl LibavDecoder {
 
     /// Takes out every picture that is ready.
     fn drain(&mut self) -> Result<(), Fault> {
-        loop {
-            let mut picture = ffmpeg::frame::Video::empty();
-            match self.decoder.receive_frame(&mut picture) {
-                Ok(()) => self.deliver(picture)?,
-                Err(ffmpeg::Error::Other { errno: EAGAIN } | ffmpeg::Error::Eof) => return Ok(()),
-                Err(error) => return concealed(error),
-            }
+        while self.take_out()? {}
+        Ok(())
+    }
+
+    /// Takes out one picture; false where none is ready.
+    fn take_out(&mut self) -> Result<bool, Fault> {
+        let mut picture = ffmpeg::frame::Video::empty();
+        match self.decoder.receive_frame(&mut picture) {
+            Ok(()) => self.deliver(picture).map(|()| true),
+            Err(ffmpeg::Error::Other { errno: EAGAIN } | ffmpeg::Error::Eof) => Ok(false),
+            Err(error) => concealed(error).map(|()| false),
         }
     }
 
@@ -136,6 +140,17 @@ impl Decoder for LibavDecoder {
         self.outlet.frames()
     }
 
+    fn finish(&mut self) -> Result<(), Fault> {
+        // Refused from the second call on, when it knows already.
+        let _ = self.decoder.send_eof();
+        for _ in 0..WAITING_FRAMES {
+            if !self.take_out()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) {
         self.decoder.flush();
         self.moments = Moments::default();
@@ -144,6 +159,10 @@ impl Decoder for LibavDecoder {
 
     fn dropped(&self) -> u64 {
         self.outlet.dropped()
+    }
+
+    fn gives_keyframes_alone(&self) -> bool {
+        true
     }
 
     fn set_skip(&mut self, skip: Skip) {

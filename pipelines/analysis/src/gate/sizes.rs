@@ -4,6 +4,10 @@
 //! Owns: what quiet and active packets of this camera measure, and whether that tells them apart. Does not know:
 //! pictures. It is told afterwards what the pictures showed ([`PacketSizes::label`]); until it has seen both quiet
 //! and motion it claims nothing, and where motion does not make packets larger it says so.
+//!
+//! What fires is the mean of a few packets, and what it is held against is the same mean over quiet packets. Sizes of
+//! single quiet packets have a long tail (an encoder skips most blocks and pays later), which a threshold on single
+//! packets has to lie above; a small figure makes many packets a little larger, and that a mean sees.
 
 use std::collections::VecDeque;
 
@@ -11,17 +15,26 @@ use std::collections::VecDeque;
 const QUIET_KEPT: usize = 6_000;
 /// Packets of motion that are kept.
 const ACTIVE_KEPT: usize = 1_500;
-/// Fewer of either say nothing.
-const QUIET_LEAST: usize = 60;
+/// Fewer say nothing: the largest of 300 is above the 99th percentile in 95 of 100 cases, that of 60 in 45.
+const QUIET_LEAST: usize = 300;
+/// Fewer packets of motion say nothing of motion.
 const ACTIVE_LEAST: usize = 30;
-/// This part of quiet packets is smaller than the quiet level.
+/// Packets in a mean: a movement of a second lasts longer at any rate that cameras have, and a figure that is gone
+/// after two packets still lifts it.
+const WINDOW: usize = 4;
+/// This part of quiet means is smaller than the quiet level. No more: what was missed is learnt as quiet, and a level
+/// in the last part of a thousand would be that.
 const QUIET_PART: f64 = 0.99;
-/// A packet fires from this much above the quiet level: what is just beyond the largest quiet ones is mostly quiet.
+/// Means fire from so many times the distance of the quiet level from the median: 3.5 deviations of a normal one ...
+const TAIL: f64 = 1.5;
+/// ... and from so much above the quiet level, where there is hardly a deviation: at a constant bit rate a few per cent
+/// tell nothing.
 const MARGIN: f64 = 1.15;
-/// Packets that must fire of the last [`WINDOW`].
-const FIRING: u32 = 2;
-const WINDOW: u32 = 4;
-/// The gate is of use where this part of active packets would fire, and no more where fewer than the lower part do.
+/// ... and not for fewer bytes a packet more than is typical: a still picture that is coded well has packets of thirty,
+/// and a few blocks of noise double them.
+const LEAST_BYTES: f64 = 64.0;
+/// The gate is of use where this part of the means of motion would fire, and no more where fewer than the lower part
+/// do.
 const USEFUL: f64 = 0.30;
 const USELESS: f64 = 0.20;
 /// After so many new samples the levels are computed anew.
@@ -61,40 +74,75 @@ pub enum SizesVerdict {
     Useless,
 }
 
-/// Sizes of one kind.
-#[derive(Debug, Default)]
-struct Sizes {
-    quiet: VecDeque<u32>,
-    active: VecDeque<u32>,
-    /// Sizes from here fire; `None` while too few quiet ones are known.
-    threshold: Option<u32>,
+/// A packet that is no keyframe: its kind and its bytes.
+type Sample = (Kind, u32);
+
+/// What quiet packets measure.
+#[derive(Debug)]
+struct Level {
+    /// The median of each kind, bytes; `None` where there was none. It makes kinds comparable.
+    typical: [Option<f64>; 2],
+    /// Means from here fire, in multiples of what is typical.
+    threshold: f64,
 }
 
-impl Sizes {
-    fn renew(&mut self) {
-        if self.quiet.len() < QUIET_LEAST {
-            return;
+impl Level {
+    /// `quiet`: at least one window of them.
+    fn of(quiet: &[Sample]) -> Self {
+        let median = |kind: Kind| {
+            let mut sizes: Vec<u32> = quiet.iter().filter(|sample| sample.0 == kind).map(|s| s.1).collect();
+            let middle = sizes.len() / 2;
+            (!sizes.is_empty()).then(|| f64::from(*sizes.select_nth_unstable(middle).1).max(1.0))
+        };
+        let mut level =
+            Self { typical: [median(Kind::Reference), median(Kind::NonReference)], threshold: f64::INFINITY };
+        let mut means: Vec<f64> = quiet.windows(WINDOW).map(|window| level.mean(window)).collect();
+        if !means.is_empty() {
+            let last = (means.len() - 1) as f64;
+            let mut part =
+                |part: f64| *means.select_nth_unstable_by((last * part) as usize, f64::total_cmp).1;
+            let (middle, quiet) = (part(0.5), part(QUIET_PART));
+            level.threshold = (middle + TAIL * (quiet - middle)).max(MARGIN * quiet);
         }
-        let mut sorted: Vec<u32> = self.quiet.iter().copied().collect();
-        let rank = ((sorted.len() - 1) as f64 * QUIET_PART) as usize;
-        let level = *sorted.select_nth_unstable(rank).1;
-        self.threshold = Some((f64::from(level) * MARGIN) as u32 + 1);
+        level
     }
 
-    /// Active packets that would fire, and all of them.
-    fn caught(&self) -> (usize, usize) {
-        let Some(threshold) = self.threshold else { return (0, 0) };
-        (self.active.iter().filter(|&&size| size >= threshold).count(), self.active.len())
+    /// In multiples of what is typical; a kind of which no quiet packet is known says nothing.
+    fn mean(&self, window: &[Sample]) -> f64 {
+        let ratio =
+            |&(kind, bytes): &Sample| self.typical[kind as usize].map_or(1.0, |t| f64::from(bytes) / t);
+        window.iter().map(ratio).sum::<f64>() / window.len().max(1) as f64
+    }
+
+    /// Bytes a packet above what is typical.
+    fn excess(&self, window: &[Sample]) -> f64 {
+        let excess =
+            |&(kind, bytes): &Sample| self.typical[kind as usize].map_or(0.0, |t| f64::from(bytes) - t);
+        window.iter().map(excess).sum::<f64>() / window.len().max(1) as f64
+    }
+
+    fn fires(&self, window: &[Sample]) -> bool {
+        window.len() >= WINDOW && self.mean(window) >= self.threshold && self.excess(window) >= LEAST_BYTES
+    }
+
+    /// The part of the means of these packets that would fire, 0..1.
+    fn caught(&self, samples: &[Sample]) -> f64 {
+        let windows = samples.windows(WINDOW);
+        let all = windows.len().max(1);
+        windows.filter(|window| self.fires(window)).count() as f64 / all as f64
     }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct PacketSizes {
-    kinds: [Sizes; 2],
-    waiting: VecDeque<(Kind, u32)>,
-    /// The last packets, one bit each: whether they were large.
-    recent: u32,
+    quiet: VecDeque<Sample>,
+    active: VecDeque<Sample>,
+    waiting: VecDeque<Sample>,
+    /// The last [`WINDOW`] packets.
+    recent: Vec<Sample>,
+    /// `None` while too few quiet packets are known.
+    level: Option<Level>,
     fresh: usize,
     caught: f64,
     verdict: SizesVerdict,
@@ -104,14 +152,13 @@ pub struct PacketSizes {
 impl PacketSizes {
     /// A packet that is no keyframe, of `bytes`. True when it and those before say that something moves.
     pub fn packet(&mut self, kind: Kind, bytes: usize) -> bool {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if self.waiting.len() >= UNLABELLED {
-            self.waiting.pop_front();
+        let sample = (kind, u32::try_from(bytes).unwrap_or(u32::MAX));
+        keep(&mut self.waiting, sample, UNLABELLED);
+        if self.recent.len() >= WINDOW {
+            self.recent.remove(0);
         }
-        self.waiting.push_back((kind, bytes));
-        let large = self.kinds[kind as usize].threshold.is_some_and(|threshold| bytes >= threshold);
-        self.recent = self.recent << 1 | u32::from(large);
-        let firing = (self.recent & ((1 << WINDOW) - 1)).count_ones() >= FIRING;
+        self.recent.push(sample);
+        let firing = self.level.as_ref().is_some_and(|level| level.fires(&self.recent));
         firing && self.verdict != SizesVerdict::Useless
     }
 
@@ -120,19 +167,13 @@ impl PacketSizes {
     pub fn label(&mut self, label: Label) {
         let before = self.before.replace(label);
         let waiting = std::mem::take(&mut self.waiting);
-        let into: fn(&mut Sizes) -> (&mut VecDeque<u32>, usize) = match (before, label) {
-            (Some(Label::Quiet), Label::Quiet) => |sizes| (&mut sizes.quiet, QUIET_KEPT),
-            (_, Label::Active) => |sizes| (&mut sizes.active, ACTIVE_KEPT),
+        let (samples, most) = match (before, label) {
+            (Some(Label::Quiet), Label::Quiet) => (&mut self.quiet, QUIET_KEPT),
+            (_, Label::Active) => (&mut self.active, ACTIVE_KEPT),
             _ => return,
         };
         self.fresh += waiting.len();
-        for (kind, bytes) in waiting {
-            let (samples, most) = into(&mut self.kinds[kind as usize]);
-            if samples.len() >= most {
-                samples.pop_front();
-            }
-            samples.push_back(bytes);
-        }
+        waiting.into_iter().for_each(|sample| keep(samples, sample, most));
         if self.fresh >= RENEW {
             self.fresh = 0;
             self.renew();
@@ -140,13 +181,11 @@ impl PacketSizes {
     }
 
     fn renew(&mut self) {
-        self.kinds.iter_mut().for_each(Sizes::renew);
-        let (caught, active) =
-            self.kinds.iter().map(Sizes::caught).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        if active < ACTIVE_LEAST {
-            return;
+        if self.quiet.len() >= QUIET_LEAST {
+            self.level = Some(Level::of(self.quiet.make_contiguous()));
         }
-        self.caught = caught as f64 / active as f64;
+        let Some(level) = self.level.as_ref().filter(|_| self.active.len() >= ACTIVE_LEAST) else { return };
+        self.caught = level.caught(self.active.make_contiguous());
         let bar = if self.verdict == SizesVerdict::Useful { USELESS } else { USEFUL };
         self.verdict = if self.caught >= bar { SizesVerdict::Useful } else { SizesVerdict::Useless };
     }
@@ -156,7 +195,8 @@ impl PacketSizes {
         self.verdict
     }
 
-    /// The part of the packets of motion seen so far that it would have fired on, 0..1; the rest is what it hides.
+    /// The part of the motion seen so far that it would have fired on, packet by packet, 0..1; the rest is what it
+    /// hides.
     pub fn caught(&self) -> f64 {
         self.caught
     }
@@ -164,9 +204,16 @@ impl PacketSizes {
     /// The stream begins anew: what waits for a label has none.
     pub fn interrupt(&mut self) {
         self.waiting.clear();
-        self.recent = 0;
+        self.recent.clear();
         self.before = None;
     }
+}
+
+fn keep(samples: &mut VecDeque<Sample>, sample: Sample, most: usize) {
+    if samples.len() >= most {
+        samples.pop_front();
+    }
+    samples.push_back(sample);
 }
 
 #[cfg(test)]
@@ -195,18 +242,71 @@ mod tests {
     #[test]
     fn variable_bit_rate_is_learnt_and_fires_within_two_packets() {
         let mut gate = PacketSizes::default();
-        assert_eq!(feed(&mut gate, 1_000, 300, Label::Quiet), 0, "quiet packets do not fire");
+        assert_eq!(feed(&mut gate, 1_000, 600, Label::Quiet), 0, "quiet packets do not fire");
         assert_eq!(gate.verdict(), SizesVerdict::Learning, "no motion was seen yet");
-        assert!(!gate.packet(Kind::Reference, 2_500) && gate.packet(Kind::Reference, 2_500));
+        let fired = [2_500, 2_500].map(|bytes| gate.packet(Kind::Reference, bytes));
+        assert!(fired.contains(&true));
         feed(&mut gate, 2_500, 100, Label::Active);
         assert_eq!(gate.verdict(), SizesVerdict::Useful);
         assert!(gate.caught() > 0.95);
     }
 
+    /// Sizes as an encoder that skips most blocks gives them: most are small, one of ten is three times as large,
+    /// one of a hundred six times.
+    fn long_tailed(seed: u32) -> impl Iterator<Item = usize> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let one_in = (state >> 16) % 100;
+            let base = 100 + ((state >> 8) & 63) as usize;
+            if one_in == 0 {
+                6 * base
+            } else if one_in <= 10 {
+                3 * base
+            } else {
+                base
+            }
+        })
+    }
+
+    /// Each packet of a small figure is larger by less than a large quiet one is.
+    #[test]
+    fn a_small_figure_shows_in_the_mean_of_packets_and_a_long_tail_does_not() {
+        for seed in 1..20 {
+            let mut gate = PacketSizes::default();
+            let mut packets = long_tailed(seed);
+            let mut run = |gate: &mut PacketSizes, more: usize, count: usize, label| {
+                let mut fired = 0;
+                for (n, bytes) in packets.by_ref().take(count).enumerate() {
+                    fired += usize::from(gate.packet(Kind::Reference, bytes + more));
+                    if n % 10 == 9 {
+                        gate.label(label);
+                    }
+                }
+                fired
+            };
+            run(&mut gate, 0, 1_500, Label::Quiet);
+            run(&mut gate, 2_000, 100, Label::Active);
+            assert_eq!(gate.verdict(), SizesVerdict::Useful, "{seed}");
+            run(&mut gate, 0, 20, Label::Unsure);
+            let quiet = run(&mut gate, 0, 1_000, Label::Quiet);
+            assert!(quiet <= 10, "{seed}: {quiet} of a thousand quiet packets fire");
+            assert!(run(&mut gate, 450, 10, Label::Unsure) > 0, "{seed}: a second of a small figure");
+        }
+    }
+
+    #[test]
+    fn a_few_bytes_are_no_motion_however_small_packets_are() {
+        let mut gate = PacketSizes::default();
+        feed(&mut gate, 25, 600, Label::Quiet);
+        assert_eq!(feed(&mut gate, 60, 50, Label::Unsure), 0);
+        assert!(feed(&mut gate, 200, 10, Label::Unsure) > 0);
+    }
+
     #[test]
     fn constant_bit_rate_is_found_out_and_never_fires() {
         let mut gate = PacketSizes::default();
-        feed(&mut gate, 4_000, 300, Label::Quiet);
+        feed(&mut gate, 4_000, 600, Label::Quiet);
         feed(&mut gate, 4_050, 100, Label::Active);
         assert_eq!(gate.verdict(), SizesVerdict::Useless);
         assert!((0..10).all(|_| !gate.packet(Kind::Reference, 50_000)), "what says nothing fires at nothing");
@@ -215,10 +315,10 @@ mod tests {
     #[test]
     fn a_noisier_evening_is_learnt() {
         let mut gate = PacketSizes::default();
-        feed(&mut gate, 1_000, 300, Label::Quiet);
+        feed(&mut gate, 1_000, 600, Label::Quiet);
         feed(&mut gate, 3_000, 100, Label::Active);
         assert!(feed(&mut gate, 1_500, 100, Label::Quiet) > 0, "darker, noisier: it fires at first");
-        feed(&mut gate, 1_500, 400, Label::Quiet);
+        feed(&mut gate, 1_500, 600, Label::Quiet);
         assert_eq!(feed(&mut gate, 1_500, 100, Label::Quiet), 0, "and learns");
         assert_eq!(gate.verdict(), SizesVerdict::Useful);
     }
@@ -228,13 +328,14 @@ mod tests {
         let mut gate = PacketSizes::default();
         for (kind, mean) in [(Kind::Reference, 2_000), (Kind::NonReference, 200)] {
             gate.label(Label::Quiet);
-            for bytes in sizes(mean, 7).take(120) {
+            for bytes in sizes(mean, 7).take(400) {
                 gate.packet(kind, bytes);
             }
             gate.label(Label::Quiet);
         }
-        assert!(!gate.packet(Kind::Reference, 1_900) && !gate.packet(Kind::Reference, 1_900));
-        assert!(!gate.packet(Kind::NonReference, 900) && gate.packet(Kind::NonReference, 900));
+        assert!((0..4).all(|_| !gate.packet(Kind::Reference, 1_900)));
+        let fired = [900, 900].map(|bytes| gate.packet(Kind::NonReference, bytes));
+        assert!(fired.contains(&true), "large for one that nothing refers to");
         gate.label(Label::Active);
         for _ in 0..100 {
             gate.packet(Kind::NonReference, 900);

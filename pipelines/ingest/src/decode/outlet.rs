@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use vedette_core::Frame;
 
 /// Frames that wait behind a decoder: one, and what a reordering stream gives at once.
-const WAITING_FRAMES: usize = 4;
+pub(crate) const WAITING_FRAMES: usize = 4;
 
 /// The way out of a decoder; stays the same when another decoder takes over. Clones are the same outlet.
 #[derive(Clone)]

@@ -1,3 +1,5 @@
+//! Decoders over real streams: every one there is, and what they have in common.
+
 use super::*;
 use crate::testing::{self, PATIENCE, encoded, encoder, moment};
 use crate::{Codec, Masks};
@@ -396,6 +398,38 @@ fn what_is_passed_over_leaves_the_rest_whole() {
             let whole = all.iter().find(|whole| at(whole) == n);
             assert!(whole.is_none_or(|whole| samples(whole) == samples(frame)), "{name}: {n} is broken");
         }
+    }
+}
+
+#[test]
+fn at_the_end_nothing_is_held_back() {
+    let source = encoder(Codec::H264, "ball").replace(
+        "tune=zerolatency speed-preset=ultrafast key-int-max=25",
+        "bframes=2 b-adapt=false b-pyramid=false speed-preset=medium key-int-max=25",
+    );
+    let packets = encoded(Codec::H264, &source, 40);
+    let time = |packet: &Packet| Pts::from_nanos(packet.stream_pts.unwrap());
+    let mut decoder = open("libav", &packets, &Masks::none());
+    // The same decoder begins again after a flush.
+    for _ in 0..2 {
+        let mut frames = Vec::new();
+        for packet in &packets {
+            decoder.push(packet, moment(time(packet))).unwrap();
+            frames.extend(decoder.frames().try_iter());
+        }
+        assert!(frames.len() < 40, "some are held back");
+        loop {
+            let before = frames.len();
+            decoder.finish().unwrap();
+            frames.extend(decoder.frames().try_iter());
+            if frames.len() == before {
+                break;
+            }
+        }
+        let mut times: Vec<_> = packets.iter().map(time).collect();
+        times.sort();
+        assert_eq!(frames.iter().map(|frame| frame.moment().pts).collect::<Vec<_>>(), times);
+        decoder.flush();
     }
 }
 

@@ -184,6 +184,10 @@ impl Decoder for Selected {
         self.decoder.settle()
     }
 
+    fn finish(&mut self) -> Result<(), Fault> {
+        self.decoder.finish()
+    }
+
     fn flush(&mut self) {
         self.broken = false;
         if let Some(trial) = &mut self.trial {
@@ -194,6 +198,10 @@ impl Decoder for Selected {
 
     fn dropped(&self) -> u64 {
         self.outlet.dropped()
+    }
+
+    fn gives_keyframes_alone(&self) -> bool {
+        self.decoder.gives_keyframes_alone()
     }
 
     fn set_skip(&mut self, skip: Skip) {
