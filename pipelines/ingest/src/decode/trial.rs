@@ -196,6 +196,10 @@ impl Decoder for Selected {
         self.outlet.dropped()
     }
 
+    fn damaged(&self) -> u64 {
+        self.outlet.damaged()
+    }
+
     fn set_skip(&mut self, skip: Skip) {
         self.skip = skip;
         self.decoder.set_skip(skip);
