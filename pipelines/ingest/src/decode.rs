@@ -57,6 +57,13 @@ pub trait Decoder: Send {
         false
     }
 
+    /// Packets that it refused as damaged, and pictures that it says were damaged and concealed: lost packets, bit
+    /// errors, a stream that begins in the middle. H.265 tells little of it. Of GStreamer's decoders only the pictures, as far as the element
+    /// marks them.
+    fn damaged(&self) -> u64 {
+        0
+    }
+
     /// Which packets are passed over from now on; at first none, and an implementation may decode more. Pictures that
     /// need one that was passed over are passed over too, so less skipping than before begins at the next keyframe, or where the pictures allow it.
     fn set_skip(&mut self, skip: Skip) {

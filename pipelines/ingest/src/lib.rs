@@ -15,6 +15,8 @@ pub mod decode;
 pub mod description;
 pub mod fault;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handshake;
 mod libav;
 pub mod local;

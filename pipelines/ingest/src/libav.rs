@@ -91,14 +91,32 @@ impl LibavDecoder {
         match self.decoder.receive_frame(&mut picture) {
             Ok(()) => self.deliver(picture).map(|()| true),
             Err(ffmpeg::Error::Other { errno: EAGAIN } | ffmpeg::Error::Eof) => Ok(false),
-            Err(error) => concealed(error).map(|()| false),
+            Err(error) => self.concealed(error).map(|()| false),
         }
+    }
+
+    /// Damage in a stream is no fault of the decoder: it is counted, and it goes on at the next packet that it
+    /// understands, as GStreamer's does; a stream that gives no picture at all is the watchdog's.
+    fn concealed(&self, error: ffmpeg::Error) -> Result<(), Fault> {
+        if let ffmpeg::Error::Other { errno: ffmpeg::util::error::ENOMEM } = error {
+            return Err(Fault::new(
+                FaultClass::Undecodable,
+                "no memory for a picture",
+                "give it more memory",
+            ));
+        }
+        log::debug!("libavcodec: {error}");
+        self.outlet.damage();
+        Ok(())
     }
 
     fn deliver(&mut self, picture: ffmpeg::frame::Video) -> Result<(), Fault> {
         let pts = picture.pts().and_then(|pts| u64::try_from(pts).ok()).map(Pts::from_nanos);
         // A picture whose packet was flushed is nobody's.
         let Some((moment, keyframe)) = pts.and_then(|pts| self.moments.take(pts)) else { return Ok(()) };
+        if is_damaged(&picture) {
+            self.outlet.damage();
+        }
         let frame = frame_of(picture, moment)?.with_keyframe(keyframe);
         self.outlet.send(self.painter.paint(frame)?);
         Ok(())
@@ -122,14 +140,14 @@ impl Decoder for LibavDecoder {
             encoded.set_flags(ffmpeg::packet::Flags::KEY);
         }
         if let Err(error) = self.decoder.send_packet(&encoded) {
-            concealed(error)?;
+            self.concealed(error)?;
         }
         if self.skip != Skip::NonKey {
             return self.drain();
         }
         // A stream with B-frames would hold each keyframe back until the ones after it have come.
         if let Err(error) = self.decoder.send_eof() {
-            concealed(error)?;
+            self.concealed(error)?;
         }
         let drained = self.drain();
         self.decoder.flush();
@@ -165,6 +183,10 @@ impl Decoder for LibavDecoder {
         true
     }
 
+    fn damaged(&self) -> u64 {
+        self.outlet.damaged()
+    }
+
     fn set_skip(&mut self, skip: Skip) {
         self.skip = skip;
     }
@@ -178,14 +200,11 @@ fn id_of(codec: Codec) -> Option<ffmpeg::codec::Id> {
     }
 }
 
-/// Damage in a stream is no fault of the decoder: it goes on at the next packet that it understands, as GStreamer's
-/// does, and a stream that gives no picture at all is the watchdog's.
-fn concealed(error: ffmpeg::Error) -> Result<(), Fault> {
-    if let ffmpeg::Error::Other { errno: ffmpeg::util::error::ENOMEM } = error {
-        return Err(Fault::new(FaultClass::Undecodable, "no memory for a picture", "give it more memory"));
-    }
-    log::debug!("libavcodec: {error}");
-    Ok(())
+/// Whether parts of the picture are guessed, or what it refers to was.
+fn is_damaged(picture: &ffmpeg::frame::Video) -> bool {
+    // SAFETY: the AVFrame that `picture` owns, never null, since av_frame_alloc's result was filled by
+    // avcodec_receive_frame.
+    picture.is_corrupt() || unsafe { (*picture.as_ptr()).decode_error_flags } != 0
 }
 
 /// One plane of a picture. The picture stays alive and unchanged as long as any plane does: libavcodec counts our

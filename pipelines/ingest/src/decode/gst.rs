@@ -201,6 +201,10 @@ impl Decoder for GstDecoder {
     fn dropped(&self) -> u64 {
         self.outlet.dropped()
     }
+
+    fn damaged(&self) -> u64 {
+        self.outlet.damaged()
+    }
 }
 
 impl Drop for GstDecoder {
@@ -223,6 +227,9 @@ fn deliver(output: &AppSink, shared: &Arc<Shared>, masks: &Masks, outlet: Outlet
         let Some((moment, keyframe)) = pts.and_then(|pts| shared.moments().take(pts)) else {
             return Ok(gst::FlowSuccess::Ok);
         };
+        if sample.buffer().is_some_and(|buffer| buffer.flags().contains(gst::BufferFlags::CORRUPTED)) {
+            outlet.damage();
+        }
         match frame_of(&sample, moment, keyframe).and_then(|frame| painter.paint(frame)) {
             Ok(frame) => outlet.send(frame),
             Err(fault) => {

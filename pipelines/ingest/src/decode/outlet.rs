@@ -21,6 +21,7 @@ pub(crate) struct Outlet {
 struct Counts {
     dropped: AtomicU64,
     decoded: AtomicU64,
+    damaged: AtomicU64,
     /// Nanoseconds of PTS before which nothing is let out.
     earliest: AtomicU64,
     /// Nanoseconds of PTS behind the last frame that was let out.
@@ -67,6 +68,15 @@ impl Outlet {
 
     pub(crate) fn dropped(&self) -> u64 {
         self.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    /// One more packet that gave no picture, or picture that is partly guessed.
+    pub(crate) fn damage(&self) {
+        self.counts.damaged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn damaged(&self) -> u64 {
+        self.counts.damaged.load(Ordering::Relaxed)
     }
 
     /// Frames that decoders gave, let out or not.

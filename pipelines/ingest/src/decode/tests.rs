@@ -463,3 +463,27 @@ fn hostile_bytes_neither_stop_nor_kill_it() {
         assert_eq!(run(&mut *decoder, &good, 1000, 50).len(), 50, "{codec}");
     }
 }
+
+/// Bytes in the middle of packets turned over; libavcodec's H.265 decoder does not tell.
+#[test]
+fn damage_is_counted_and_no_fault() {
+    for codec in [Codec::H264, Codec::H265] {
+        let packets = encoded(codec, &encoder(codec, "snow"), 30);
+        let mut decoder = open("libav", &packets, &Masks::none());
+        run(&mut *decoder, &packets, 0, 30);
+        assert_eq!(decoder.damaged(), 0, "{codec}: whole packets");
+        decoder.flush();
+        for (n, packet) in (0..).zip(&packets) {
+            let mut packet = packet.clone();
+            if n % 10 == 5 {
+                let middle = packet.data.len() / 2;
+                let mut data = packet.data.to_vec();
+                data[middle..middle + 200].iter_mut().for_each(|byte| *byte = !*byte);
+                packet.data = data.into();
+            }
+            decoder.push(&packet, moment(Pts::from_nanos(n * 40_000_000))).unwrap();
+            decoder.frames().try_iter().for_each(drop);
+        }
+        assert!(codec == Codec::H265 || decoder.damaged() > 0, "{codec}: damaged packets");
+    }
+}

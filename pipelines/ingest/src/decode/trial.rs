@@ -204,6 +204,10 @@ impl Decoder for Selected {
         self.decoder.gives_keyframes_alone()
     }
 
+    fn damaged(&self) -> u64 {
+        self.outlet.damaged()
+    }
+
     fn set_skip(&mut self, skip: Skip) {
         self.skip = skip;
         self.decoder.set_skip(skip);
