@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -105,6 +106,7 @@ fn rig(dialects: Vec<Arc<dyn Dialect>>) -> Rig {
         outbox: Arc::<MemoryOutbox>::clone(&outbox),
         latest: Arc::new(latest()),
         status: Arc::default(),
+        taken: AtomicU64::new(0),
         desk,
     };
     Rig { context, outbox, clock: SimulatedClock::new(Timestamp::UNIX_EPOCH), asked, answered }

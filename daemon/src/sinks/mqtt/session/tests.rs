@@ -3,6 +3,7 @@
 mod replay;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -25,11 +26,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::speaking(vec![Arc::new(wire::vedette::Vedette)])
+    }
+
+    /// Of two dialects that have a message for each event.
+    fn bilingual() -> Self {
+        let onvif = (wire::dialect("onvif").unwrap().build)(&wire::Settings::default()).unwrap();
+        Self::speaking(vec![Arc::new(wire::vedette::Vedette), onvif])
+    }
+
+    fn speaking(dialects: Vec<Arc<dyn Dialect>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (id, node) = (Name::new("b").unwrap(), Name::new("box").unwrap());
         let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
         let model = ModelStamp { name: "m".into(), sha256: "0".into(), provider: "cpu".into() };
-        let dialects: Vec<Arc<dyn Dialect>> = vec![Arc::new(wire::vedette::Vedette)];
         let stamp = Stamp {
             node: node.clone(),
             epoch: Uuid::nil(),
@@ -51,6 +61,7 @@ impl Bench {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
+            taken: AtomicU64::new(0),
             desk: Desk {
                 broker: Name::new("b").unwrap(),
                 root: "vedette/box".to_owned(),
@@ -269,6 +280,78 @@ fn an_event_refused_three_times_is_given_up_and_the_next_ones_are_not() {
     session.answered(sent[0].0, Ok(Taken::NobodyListens), now);
     let status = bench.status();
     assert_eq!((bench.depth(), status.given_up, status.acked, status.nobody_listens), (0, 1, 1, 1));
+    assert_eq!(bench.context.taken.load(Relaxed), 1, "what it refused is not taken");
+}
+
+#[test]
+fn an_event_that_the_bound_dropped_while_it_was_refused_takes_its_count_with_it() {
+    let bench = Bench::new();
+    bench.append("gate");
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    let mut now = Mono::default();
+    let mut refuse = |session: &mut Session<'_>| {
+        let sent = wire.fill(session, now);
+        assert_eq!(sent.len(), 1);
+        session.answered(sent[0].0, Err(REFUSED), now);
+        now = now + Duration::from_secs(61);
+    };
+    refuse(&mut session);
+    bench.context.outbox.limit(crate::outbox::Limits { events: 1, ..crate::outbox::Limits::default() });
+    bench.append("gate");
+    assert_eq!((bench.depth(), bench.context.outbox.dropped(&bench.context.id)), (1, 1));
+    for times in 1..=TRIES {
+        assert_eq!(bench.status().given_up, 0, "before try {times}");
+        refuse(&mut session);
+    }
+    assert_eq!((bench.depth(), bench.status().given_up, session.parked.len()), (0, 1, 0));
+}
+
+#[test]
+fn refused_messages_of_one_event_are_one_try() {
+    let bench = Bench::bilingual();
+    bench.append("gate");
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    let mut now = Mono::default();
+    for times in 1..=TRIES {
+        assert_eq!((bench.depth(), bench.status().given_up), (1, 0), "before try {times}");
+        let sent = wire.fill(&mut session, now);
+        assert_eq!(sent.len(), 2, "try {times}");
+        sent.iter().for_each(|(pkid, _)| session.answered(*pkid, Err(REFUSED), now));
+        now = now + Duration::from_secs(61);
+    }
+    assert_eq!((bench.depth(), bench.status().given_up), (0, 1));
+}
+
+#[test]
+fn an_event_that_one_of_two_dialects_is_listened_to_for_is_heard() {
+    let bench = Bench::bilingual();
+    (0..2).for_each(|_| _ = bench.append("gate"));
+    let (mut session, mut wire, now) = (session(&bench), Wire::default(), Mono::default());
+    let sent = wire.fill(&mut session, now);
+    assert_eq!(sent.len(), 4);
+    for (index, (pkid, _)) in sent.into_iter().enumerate() {
+        let taken = if index == 1 { Taken::Yes } else { Taken::NobodyListens };
+        session.answered(pkid, Ok(taken), now);
+    }
+    assert_eq!((bench.status().acked, bench.status().nobody_listens), (2, 1));
+}
+
+#[test]
+fn a_broker_that_takes_what_it_need_not_answer_is_not_deaf() {
+    let mut bench = Bench::new();
+    bench.context.acknowledged = false;
+    (0..3).for_each(|_| _ = bench.append("gate"));
+    let (mut session, mut link) = (session(&bench), Wire::default());
+    let after = |answers: u32| Mono::default() + ANSWER * answers;
+    session.fill(after(0), &mut link);
+    // Each time there is one more to write.
+    for times in 1..=2 {
+        session.sent(0, after(times));
+        session.fill(after(times), &mut link);
+        assert!(!session.is_deaf(after(times) + Duration::from_secs(1)), "{times}");
+    }
+    assert_eq!(link.handed.len(), 3);
+    assert!(session.is_deaf(after(4)), "nothing is written any more");
 }
 
 #[test]
@@ -279,6 +362,7 @@ fn without_acknowledgement_an_event_is_delivered_when_it_is_written() {
     let (mut session, mut wire) = (session(&bench), Wire::default());
     assert_eq!(wire.fill(&mut session, Mono::default()), [(0, "vedette/box/gate/event".to_owned())]);
     assert_eq!((bench.depth(), bench.status().acked), (0, 1));
+    assert_eq!(bench.context.taken.load(Relaxed), 0, "nobody answered for it");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The session's state machine, without a network.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
@@ -65,6 +66,7 @@ impl Bench {
             outbox: Arc::new(outbox),
             latest: Arc::default(),
             status: Arc::new(Status(Mutex::default())),
+            taken: AtomicU64::new(0),
             desk: Desk {
                 broker: name("b"),
                 root: "vedette/box".to_owned(),
@@ -361,6 +363,7 @@ fn an_event_leaves_the_outbox_when_the_broker_has_read_on() {
     wire.fill(&mut session);
     session.subscribed(Some("refused, but read"));
     assert_eq!((bench.depth(), bench.status().acked), (0, 2));
+    assert_eq!(bench.context.taken.load(Relaxed), 2, "a fence is an answer");
 }
 
 #[test]
