@@ -275,7 +275,8 @@ fn settings(config: &EmbeddedConfig) -> ServerSettings {
         next_connection_delay_ms: 1,
         connections: ConnectionSettings {
             connection_timeout_ms: 5000,
-            max_payload_size: 1 << 20,
+            // More than the largest payload of the dialect `custom`: it would hang up at that event again and again.
+            max_payload_size: 2 << 20,
             max_inflight_count: 200,
             auth: login.map(|(user, password)| HashMap::from([(user.clone(), password.reveal().to_owned())])),
             external_auth: None,

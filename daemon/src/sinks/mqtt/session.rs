@@ -52,7 +52,7 @@ struct Flying {
     unanswered: usize,
     /// Whether somebody subscribes to one of its messages, as far as the broker tells.
     heard: bool,
-    /// When its first message was handed over, and when it was captured, where that is known.
+    /// When it was offered, and when it was captured, where that is known.
     times: (Mono, Option<Mono>),
     /// To be tried again.
     refused: bool,
@@ -71,6 +71,8 @@ pub(super) struct Session<'a> {
     /// The last packet id of what was handed over: rumqttc gives them in a circle.
     last_id: u16,
     flying: BTreeMap<u64, Flying>,
+    /// Messages of the last event under way for which there was no room yet.
+    rest: VecDeque<(u64, Publish)>,
     /// Events up to here are under way, answered or parked.
     cursor: Cursor,
     parked: HashMap<Option<CameraId>, Parked>,
@@ -100,6 +102,7 @@ impl<'a> Session<'a> {
             on_wire: HashMap::new(),
             last_id: 0,
             flying: BTreeMap::new(),
+            rest: VecDeque::new(),
             cursor: Cursor::new(context.replay),
             parked: HashMap::new(),
             updates: VecDeque::new(),
@@ -147,16 +150,21 @@ impl Conversation for Session<'_> {
         self.take_updates();
         let window = WINDOW.min(usize::from(self.limits.receive_maximum));
         while self.under_way() < window {
-            let sent = match self.updates.front().cloned() {
-                Some(update) => self.offer_update(update, link),
-                None if self.pace.wait(now).is_some() => return,
-                None => match self.next() {
-                    Some(stored) => self.offer(&stored, now, link),
-                    None => return,
-                },
-            };
-            if !sent {
-                return;
+            if let Some((seq, publish)) = self.rest.front().cloned() {
+                if !self.hand(publish, Load::Event(seq), link) {
+                    return;
+                }
+                self.rest.pop_front();
+            } else if let Some(update) = self.updates.front().cloned() {
+                if !self.offer_update(update, link) {
+                    return;
+                }
+            } else {
+                if self.pace.wait(now).is_some() {
+                    return;
+                }
+                let Some(stored) = self.next() else { return };
+                self.offer(&stored, now);
             }
         }
     }
@@ -286,14 +294,14 @@ impl Session<'_> {
         }
     }
 
-    /// Hands over an event, all of its messages or none; false where there is no room for them.
-    fn offer(&mut self, stored: &Stored, now: Mono, link: &mut dyn Link) -> bool {
+    /// The messages of an event are handed over next, unless it has to wait or has none.
+    fn offer(&mut self, stored: &Stored, now: Mono) {
         let rank = self.cursor.rank(stored);
         let parked = self.parked.get_mut(&stored.camera).filter(|parked| parked.waits());
         let waits = parked.map(|parked| parked.put_off(rank)).is_some();
         if waits || self.flying.contains_key(&stored.seq) {
             self.cursor.pass(stored);
-            return true;
+            return;
         }
         let message = |d: &Arc<dyn Dialect>| {
             let frozen = stored.messages.iter().find(|m| m.dialect == d.key())?;
@@ -303,34 +311,19 @@ impl Session<'_> {
         if publishes.is_empty() {
             self.context.outbox.ack(&self.context.id, stored.seq);
             self.cursor.pass(stored);
-            return true;
+            return;
         }
         if !publishes.iter().all(|p| self.limits.bear(p)) {
             self.cursor.pass(stored);
             self.context.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
-            return true;
+            return;
         }
         let (camera, times) = (stored.camera.clone(), (now, stored.captured));
-        let mut flying = Flying { camera, rank, times, ..Flying::default() };
-        for publish in publishes {
-            if !self.hand(publish, Load::Event(stored.seq), link) {
-                // The rest waits for the next try; consumers know the first messages again by their bytes.
-                flying.refused = flying.unanswered > 0;
-                break;
-            }
-            flying.unanswered += 1;
-        }
-        if flying.unanswered == 0 {
-            return false;
-        }
-        let whole = !flying.refused;
-        if !whole {
-            self.parked.entry(stored.camera.clone()).or_default().interrupt(rank, now);
-        }
-        self.flying.insert(stored.seq, flying);
+        let unanswered = publishes.len();
+        self.rest.extend(publishes.into_iter().map(|publish| (stored.seq, publish)));
+        self.flying.insert(stored.seq, Flying { camera, rank, unanswered, times, ..Flying::default() });
         self.pace.take(now);
         self.cursor.pass(stored);
-        whole
     }
 
     fn over(&mut self, load: Load, answer: Result<Taken, Refusal>, now: Mono) {

@@ -38,12 +38,6 @@ impl Parked {
         self.put_off.note(rank);
     }
 
-    /// As [`Parked::put_off`], an event for which there was no room: it waits for what is under way, no longer.
-    pub(super) fn interrupt(&mut self, rank: Rank, now: Mono) {
-        self.until.get_or_insert(now);
-        self.put_off.note(rank);
-    }
-
     /// The camera waits because of this event; how often it was refused, its messages of one offer together. Those
     /// behind the first one were under way already: 0, as their count begins when they are the first.
     pub(super) fn refuse(&mut self, rank: Rank, now: Mono) -> u32 {

@@ -250,6 +250,24 @@ fn a_broker_that_bears_little_gets_little() {
 }
 
 #[test]
+fn a_broker_that_bears_one_publish_gets_every_message_of_an_event_once() {
+    let bench = Bench::bilingual();
+    (0..2).for_each(|_| _ = bench.append("gate"));
+    let limits = Limits { receive_maximum: 1, packet: None };
+    let mut session = Session::new(&bench.context, limits, Mono::default());
+    let (mut wire, mut topics) = (Wire { circle: 1, ..Wire::default() }, Vec::new());
+    for _ in 0..4 {
+        let sent = wire.fill(&mut session, Mono::default());
+        assert_eq!(sent.len(), 1, "after {topics:?}");
+        topics.extend(sent.into_iter().map(|(_, topic)| topic));
+        session.answered(1, Ok(Taken::Yes), Mono::default());
+    }
+    assert!(topics[0] != topics[1] && topics[..2] == topics[2..], "{topics:?}");
+    assert_eq!((bench.depth(), bench.status().acked), (0, 2));
+    assert!(session.is_idle());
+}
+
+#[test]
 fn what_is_larger_than_the_broker_takes_is_given_up_and_the_rest_goes_on() {
     let bench = Bench::new();
     let seq = bench.append("gate");
