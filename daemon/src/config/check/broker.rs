@@ -71,7 +71,7 @@ pub(super) fn build(
     ];
     let listen = match raw.listen.take() {
         listen if url == EMBEDDED => check_embedded(check, id, listen, login),
-        listen => refuse_listen(check, id, listen),
+        listen => refuse_listen(check, id, listen.as_deref()),
     };
     let name = name?;
     let filter = check_filter(check, ["broker", id], std::mem::take(&mut raw.filter));
@@ -327,7 +327,7 @@ fn check_url(check: &mut Check<'_>, id: &str, text: &str) -> Option<CleanUrl> {
 }
 
 /// Only the embedded broker listens.
-fn refuse_listen(check: &mut Check<'_>, id: &str, listen: Option<String>) -> Option<SocketAddr> {
+fn refuse_listen(check: &mut Check<'_>, id: &str, listen: Option<&str>) -> Option<SocketAddr> {
     if listen.is_some() {
         let message = format!("is for `url = \"{EMBEDDED}\"` alone: another broker listens by itself");
         check.value_error(&["broker", id, "listen"], message);

@@ -354,7 +354,7 @@ impl Session<'_> {
             Ok(Taken::Yes) => flying.heard = true,
             Ok(Taken::NobodyListens) => {}
             Err(refusal) => {
-                let tries = self.park(camera, (seq, rank), &refusal, now);
+                let tries = self.park(&camera, (seq, rank), &refusal, now);
                 if let Some(flying) = self.flying.get_mut(&seq) {
                     flying.refused = true;
                     flying.given_up |= refusal.for_good || tries >= TRIES;
@@ -392,7 +392,7 @@ impl Session<'_> {
     }
 
     /// Lets the camera wait; how often this event of it was refused.
-    fn park(&mut self, camera: Option<CameraId>, event: (u64, Rank), refusal: &Refusal, now: Mono) -> u32 {
+    fn park(&mut self, camera: &Option<CameraId>, event: (u64, Rank), refusal: &Refusal, now: Mono) -> u32 {
         let (seq, rank) = event;
         let (outbox, id) = (&*self.context.outbox, &self.context.id);
         let parked = self.parked.entry(camera.clone()).or_default();
