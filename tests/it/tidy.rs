@@ -113,32 +113,79 @@ fn files_say_what_they_own_and_stay_short() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Functions by their indentation: rustfmt closes a function at the column of its `fn` line.
+/// Each function with the number of its first line, from 1, and how many more it has up to its closing brace, by
+/// indentation: rustfmt closes a function at the column of its `fn` line, and a signature of several lines at that too.
+fn functions(text: &str) -> Vec<(usize, &str, usize)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, &str, usize)> = None;
+    for (number, line) in text.lines().enumerate() {
+        let (code, indent) = (line.trim(), line.len() - line.trim_start().len());
+        match open {
+            Some((start, name, at)) if indent == at && code == "}" => {
+                found.push((start + 1, name, number - start));
+                open = None;
+            }
+            // One of a trait, without a body.
+            Some((_, _, at)) if indent == at && code.starts_with(')') && code.ends_with(';') => open = None,
+            Some(_) => {}
+            None if code.starts_with("//") || code.ends_with([';', '}']) => {}
+            None => {
+                let head = code.split_once("fn ").filter(|(before, _)| before.split(' ').all(is_qualifier));
+                let name = head.and_then(|(_, rest)| rest.split(['(', '<']).next());
+                open = name.map(|name| (number, name, indent));
+            }
+        }
+    }
+    found
+}
+
+/// What may stand before `fn`.
+fn is_qualifier(word: &str) -> bool {
+    let qualifiers = ["", "pub", "pub(super)", "pub(crate)", "const", "async", "unsafe", "extern", "\"C\""];
+    qualifiers.contains(&word)
+}
+
+#[test]
+fn functions_are_measured_however_long_their_signature_is() {
+    let text = "\
+fn one(a: u8) -> u8 {
+    a
+}
+
+trait T {
+    fn none(
+        &self,
+    );
+    fn two(&self) {
+        let f = |x| {
+            x
+        };
+    }
+}
+
+pub(super) async fn three<'a>(
+    check: &mut Check<'a>,
+) -> Option<u8> {
+    None
+}
+
+fn four<T>(t: T) -> u8
+where
+    T: Copy,
+{
+    1
+}
+";
+    assert_eq!(functions(text), [(1, "one", 2), (9, "two", 4), (16, "three", 4), (22, "four", 5)]);
+}
+
 #[test]
 fn functions_fit_a_screen() {
     let mut faults = Vec::new();
     for (path, text) in sources() {
-        let mut open: Option<(usize, String, usize)> = None;
-        for (number, line) in production(&text).lines().enumerate() {
-            let indent = line.len() - line.trim_start().len();
-            if let Some((start, name, at)) = &open {
-                if indent == *at && line.trim_end() == format!("{}}}", " ".repeat(*at)) {
-                    if number - start > 60 {
-                        faults.push(format!(
-                            "{}:{}: `{name}` has {} lines, at most 60",
-                            path.display(),
-                            start + 1,
-                            number - start
-                        ));
-                    }
-                    open = None;
-                }
-            } else if let Some(rest) = line
-                .split("fn ")
-                .nth(1)
-                .filter(|_| !line.trim_start().starts_with("//") && line.ends_with('{'))
-            {
-                open = Some((number, rest.split(['(', '<']).next().unwrap_or_default().to_owned(), indent));
+        for (line, name, lines) in functions(production(&text)) {
+            if lines > 60 {
+                faults.push(format!("{}:{line}: `{name}` has {lines} lines, at most 60", path.display()));
             }
         }
     }

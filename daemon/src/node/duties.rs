@@ -15,7 +15,6 @@ use crate::health::losses::Losses;
 use crate::health::{Health, Trouble, probes};
 use crate::outbox::Outbox;
 use crate::random::system_seed;
-use crate::sinks::embedded::EmbeddedBroker;
 use crate::sinks::mqtt::Asked;
 use crate::sinks::{Latest, SinkStatus};
 use crate::time_sync::Watch;
@@ -30,8 +29,6 @@ pub(super) struct Duties {
     losses: Losses,
     sinks: BTreeMap<Name, SinkStatus>,
     unheard: BTreeMap<Name, bool>,
-    /// How often the embedded broker had ended.
-    ends: u64,
     /// Whether the host's clock is synchronised.
     pub(super) time: Watch,
 }
@@ -41,7 +38,7 @@ impl Duties {
         let health = Health::new(IncidentIds::seeded(system_seed()?));
         let losses = Losses::open(&host.state, host.clock.wall())?;
         let (sinks, unheard) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { health, losses, sinks, unheard, ends: 0, time: Watch::default() })
+        Ok(Self { health, losses, sinks, unheard, time: Watch::default() })
     }
 }
 
@@ -84,8 +81,7 @@ impl Node {
         let (now, moment) = (self.host.clock.now(), self.now());
         let found = self.troubles();
         let mut events = self.duties.health.judge((now, moment), found);
-        let ends = self.embedded.as_ref().map_or(0, EmbeddedBroker::ends);
-        let ended = probes::embedded(ends, std::mem::replace(&mut self.duties.ends, ends));
+        let ended = self.embedded.as_ref().and_then(|broker| probes::embedded(broker.news_of_ends()));
         events.extend(ended.and_then(|ended| self.duties.health.once(moment, &ended)));
         self.produce(events);
         for (id, status) in self.sinks.iter().map(|s| (s.id().clone(), s.status())) {

@@ -28,6 +28,9 @@ use super::backoff::Backoff;
 /// The port of MQTT.
 pub const PORT: u16 = 1883;
 
+/// Clients at a time, the daemon's own included. One more is hung up on.
+pub const MAX_CLIENTS: usize = 200;
+
 /// How often the router is looked at; also how long connections get to close.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,6 +90,8 @@ pub struct EmbeddedBroker {
     wanted: EmbeddedConfig,
     config: EmbeddedConfig,
     ends: Arc<AtomicU64>,
+    /// How many of them [`EmbeddedBroker::news_of_ends`] has told.
+    told: AtomicU64,
     stop: Shutdown,
     thread: Option<JoinHandle<()>>,
 }
@@ -121,7 +126,7 @@ impl EmbeddedBroker {
             Supervisor { config: config.clone(), stop: stop.clone(), ends: Arc::clone(&ends), serve };
         let thread = std::thread::Builder::new().name("mqtt-broker".to_owned());
         let thread = thread.spawn(move || supervisor.run(&ready)).map_err(failed)?;
-        let broker = Self { wanted, config, ends, stop, thread: Some(thread) };
+        let broker = Self { wanted, config, ends, told: AtomicU64::new(0), stop, thread: Some(thread) };
         match started.recv_timeout(Duration::from_secs(5)) {
             Ok(Ok(())) => Ok(broker),
             Ok(Err(source)) => Err(failed(std::io::Error::other(source))),
@@ -147,6 +152,13 @@ impl EmbeddedBroker {
     /// How often it ended unasked since [`EmbeddedBroker::start`].
     pub fn ends(&self) -> u64 {
         self.ends.load(Ordering::Relaxed)
+    }
+
+    /// How often it ended unasked since this was asked last, by whomever: a reload keeps the broker, and tells no end a
+    /// second time.
+    pub fn news_of_ends(&self) -> u64 {
+        let ends = self.ends();
+        ends.saturating_sub(self.told.swap(ends, Ordering::Relaxed))
     }
 
     /// Closes all connections and waits for its threads.
@@ -244,7 +256,9 @@ pub fn serve(config: &EmbeddedConfig, stop: &Shutdown, ready: &dyn Fn()) -> Resu
 
 fn router() -> RouterConfig {
     RouterConfig {
-        max_connections: 1000,
+        // It accepts and fails without a pause when no file can be opened any more: far below the 1,024 that a shell
+        // gives a process, which cameras and the store need too.
+        max_connections: MAX_CLIENTS,
         max_outgoing_packet_count: 200,
         max_segment_size: 10 << 20,
         max_segment_count: 4,
@@ -261,7 +275,8 @@ fn settings(config: &EmbeddedConfig) -> ServerSettings {
         next_connection_delay_ms: 1,
         connections: ConnectionSettings {
             connection_timeout_ms: 5000,
-            max_payload_size: 1 << 20,
+            // More than the largest payload of the dialect `custom`: it would hang up at that event again and again.
+            max_payload_size: 2 << 20,
             max_inflight_count: 200,
             auth: login.map(|(user, password)| HashMap::from([(user.clone(), password.reveal().to_owned())])),
             external_auth: None,

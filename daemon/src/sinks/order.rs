@@ -35,6 +35,13 @@ pub(super) struct Rank {
     seq: u64,
 }
 
+impl Rank {
+    /// Whether the event still waits for `sink`.
+    pub(super) fn waits(self, outbox: &dyn Outbox, sink: &Name) -> bool {
+        outbox.next(sink, self.seq.saturating_sub(1)).is_some_and(|stored| stored.seq == self.seq)
+    }
+}
+
 /// Where a sink stands.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor {

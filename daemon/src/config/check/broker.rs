@@ -20,106 +20,104 @@ use crate::wire::{
 
 const SCHEMES: [&str; 4] = ["mqtt", "mqtts", "ws", "wss"];
 
+/// Keys of files.
+const FILES: [&str; 3] = ["ca", "client_certificate", "client_key"];
+
 /// MQTT sends the keep-alive time as 16 bits of seconds; below 5 s a slow link looks like a dead one.
 const KEEP_ALIVE: std::ops::RangeInclusive<Span> = Span::secs(5)..=Span::secs(64_800);
+
+/// What a broker is beside the keys that are taken as they are.
+struct Found {
+    id: Name,
+    url: String,
+    user: Option<String>,
+    password: Option<Secret>,
+    listen: Option<SocketAddr>,
+    version: Option<MqttVersion>,
+    files: [Option<PathBuf>; 3],
+    filter: Interest,
+    settings: Settings,
+}
 
 /// Checks a broker; `None` where none could be made of it.
 pub(super) fn build(
     check: &mut Check<'_>,
     id: &str,
-    raw: RawBroker,
+    mut raw: RawBroker,
     node: &Name,
     options: &Options,
 ) -> Option<Broker> {
+    let name = check.name(&["broker", id], Name::unreserved);
+    check_dialects(check, id, &raw.dialects, &options.dialects);
+    check_prefix(check, id, &raw.prefix);
+    check_numbers(check, id, &raw);
+    let files = [raw.ca.take(), raw.client_certificate.take(), raw.client_key.take()]
+        .map(|file| file.map(|path| options.config_dir.join(path)));
+    check_files(check, id, &files);
+    let address = raw.url.take().and_then(|text| check_url(check, id, &text));
+    if address.is_none() {
+        check.missing_url(id);
+    }
+    let CleanUrl { url, scheme, user, password } = address?;
+    if !matches!(scheme.as_str(), "mqtts" | "wss") {
+        refuse_files(check, id, &files, &url);
+    }
+    let (user, password) = (raw.user.take().or(user), raw.password.take().map(Secret::new).or(password));
+    let version = check_version(check, id, raw.version, url == EMBEDDED);
+    // An empty one keeps nobody out.
+    let login = [
+        user.as_ref().is_some_and(|user| !user.is_empty()),
+        password.as_ref().is_some_and(|password| !password.reveal().is_empty()),
+    ];
+    let listen = match raw.listen.take() {
+        listen if url == EMBEDDED => check_embedded(check, id, listen, login),
+        listen => refuse_listen(check, id, listen.as_deref()),
+    };
+    let name = name?;
+    let filter = check_filter(check, ["broker", id], std::mem::take(&mut raw.filter));
+    let settings = settings(&mut raw, &name, &filter);
+    check_settings(check, id, &raw.dialects, &settings);
+    check_commands(check, id, &raw.commands);
+    for kind in raw.expiry_by_kind.keys() {
+        check_kind(check, &["broker", id, "expiry_by_kind", kind], kind);
+    }
+    let found = Found { id: name, url, user, password, listen, version, files, filter, settings };
+    Some(broker(raw, found, node))
+}
+
+/// Puts it together.
+fn broker(raw: RawBroker, found: Found, node: &Name) -> Broker {
+    let Found { id, url, user, password, listen, version, files, filter, settings } = found;
+    let [ca, client_certificate, client_key] = files;
     let RawBroker {
-        url,
-        listen,
         dialects,
         prefix,
-        user,
-        password,
-        ca,
-        client_certificate,
-        client_key,
         client_id,
         keep_alive,
-        version,
         qos,
         replay_per_second,
         replay,
         expiry,
         expiry_by_kind,
         commands,
-        filter,
-        homeassistant,
-        sparkplug,
-        frigate,
-        onvif,
-        custom,
+        // In `found`.
+        url: _,
+        listen: _,
+        user: _,
+        password: _,
+        ca: _,
+        client_certificate: _,
+        client_key: _,
+        version: _,
+        filter: _,
+        homeassistant: _,
+        sparkplug: _,
+        frigate: _,
+        onvif: _,
+        custom: _,
     } = raw;
-    let name = check.name(&["broker", id], Name::unreserved);
-    check_dialects(check, id, &dialects, &options.dialects);
-    check_prefix(check, id, &prefix);
-    if !KEEP_ALIVE.contains(&keep_alive) {
-        check.value_error(&["broker", id, "keep_alive"], format!("{keep_alive} is not within 5s to 18h"));
-    }
-    let [ca, client_certificate, client_key] =
-        [ca, client_certificate, client_key].map(|file| file.map(|path| options.config_dir.join(path)));
-    let files = [("ca", &ca), ("client_certificate", &client_certificate), ("client_key", &client_key)];
-    check_files(check, id, &files);
-    let address = url.and_then(|text| check_url(check, id, &text));
-    if address.is_none() {
-        check.missing_url(id);
-    }
-    let CleanUrl { url, scheme, user: url_user, password: url_password } = address?;
-    if qos > 1 {
-        check.value_error(&["broker", id, "qos"], format!("{qos} is neither 0 nor 1"));
-    }
-    if !(1..=10_000).contains(&replay_per_second) {
-        let message = format!("{replay_per_second} is not within 1 to 10000");
-        check.value_error(&["broker", id, "replay_per_second"], message);
-    }
-    let encrypted = matches!(scheme.as_str(), "mqtts" | "wss");
-    for (key, file) in files {
-        if file.is_some() && !encrypted {
-            let message = format!(
-                "needs an encrypted connection, but the URL is `{url}`: write `mqtts://…` or `wss://…`"
-            );
-            check.value_error(&["broker", id, key], message);
-        }
-    }
-    let version = check_version(check, id, version, url == EMBEDDED);
-    let (user, password) = (user.or(url_user), password.map(Secret::new).or(url_password));
-    let listen = check_listen(check, id, listen, url == EMBEDDED);
-    if url == EMBEDDED {
-        // An empty one keeps nobody out.
-        let user = user.as_ref().is_some_and(|user| !user.is_empty());
-        let password = password.as_ref().is_some_and(|password| !password.reveal().is_empty());
-        check_embedded_login(check, id, listen, user, password);
-    }
-    let name = name?;
-    let filter = check_filter(check, ["broker", id], filter);
-    let settings = Settings {
-        broker: Some(name.clone()),
-        commands: commands.clone(),
-        filter: filter.clone(),
-        homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
-        sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
-        frigate: FrigateSettings { prefix: frigate.prefix },
-        onvif: OnvifSettings { metadata: onvif.metadata, metadata_every: onvif.metadata_every },
-        custom: CustomSettings {
-            topic: custom.topic,
-            payload: custom.payload,
-            content_type: custom.content_type,
-        },
-    };
-    check_settings(check, id, &dialects, &settings);
-    check_commands(check, id, &commands);
-    for kind in expiry_by_kind.keys() {
-        check_kind(check, &["broker", id, "expiry_by_kind", kind], kind);
-    }
-    Some(Broker {
-        id: name,
+    Broker {
+        id,
         url,
         listen,
         dialects,
@@ -140,7 +138,43 @@ pub(super) fn build(
         commands,
         filter,
         settings,
-    })
+    }
+}
+
+/// What its dialects are built with; taken from `raw`.
+fn settings(raw: &mut RawBroker, id: &Name, filter: &Interest) -> Settings {
+    let (homeassistant, sparkplug) =
+        (std::mem::take(&mut raw.homeassistant), std::mem::take(&mut raw.sparkplug));
+    let (frigate, onvif) = (std::mem::take(&mut raw.frigate), std::mem::take(&mut raw.onvif));
+    let custom = std::mem::take(&mut raw.custom);
+    Settings {
+        broker: Some(id.clone()),
+        commands: raw.commands.clone(),
+        filter: filter.clone(),
+        homeassistant: HomeAssistantSettings { discovery: homeassistant.discovery },
+        sparkplug: SparkplugSettings { group: sparkplug.group, primary_host: sparkplug.primary_host },
+        frigate: FrigateSettings { prefix: frigate.prefix },
+        onvif: OnvifSettings { metadata: onvif.metadata, metadata_every: onvif.metadata_every },
+        custom: CustomSettings {
+            topic: custom.topic,
+            payload: custom.payload,
+            content_type: custom.content_type,
+        },
+    }
+}
+
+fn check_numbers(check: &mut Check<'_>, id: &str, raw: &RawBroker) {
+    let RawBroker { keep_alive, qos, replay_per_second, .. } = raw;
+    if !KEEP_ALIVE.contains(keep_alive) {
+        check.value_error(&["broker", id, "keep_alive"], format!("{keep_alive} is not within 5s to 18h"));
+    }
+    if *qos > 1 {
+        check.value_error(&["broker", id, "qos"], format!("{qos} is neither 0 nor 1"));
+    }
+    if !(1..=10_000).contains(replay_per_second) {
+        let message = format!("{replay_per_second} is not within 1 to 10000");
+        check.value_error(&["broker", id, "replay_per_second"], message);
+    }
 }
 
 /// What each dialect that is named says to its settings.
@@ -293,49 +327,45 @@ fn check_url(check: &mut Check<'_>, id: &str, text: &str) -> Option<CleanUrl> {
 }
 
 /// Only the embedded broker listens.
-fn check_listen(
+fn refuse_listen(check: &mut Check<'_>, id: &str, listen: Option<&str>) -> Option<SocketAddr> {
+    if listen.is_some() {
+        let message = format!("is for `url = \"{EMBEDDED}\"` alone: another broker listens by itself");
+        check.value_error(&["broker", id, "listen"], message);
+    }
+    None
+}
+
+/// Where the embedded broker listens. Nobody may reach it from outside without a login, of which `user` and `password`
+/// say whether there is one.
+fn check_embedded(
     check: &mut Check<'_>,
     id: &str,
     listen: Option<String>,
-    embedded: bool,
+    [user, password]: [bool; 2],
 ) -> Option<SocketAddr> {
-    let (keys, listen) = (["broker", id, "listen"], listen?);
-    if !embedded {
-        check.value_error(
-            &keys,
-            format!("is for `url = \"{EMBEDDED}\"` alone: another broker listens by itself"),
-        );
-        return None;
-    }
-    let address = listen.parse().ok().filter(|address: &SocketAddr| address.port() > 0);
-    if address.is_none() {
-        check.value_error(&keys, format!("`{listen}` is no address: write IP:PORT, such as `0.0.0.0:1883`"));
-    }
-    address
-}
-
-/// Nobody may reach the embedded broker from outside without a login.
-fn check_embedded_login(
-    check: &mut Check<'_>,
-    id: &str,
-    listen: Option<SocketAddr>,
-    user: bool,
-    password: bool,
-) {
+    let keys = ["broker", id, "listen"];
+    let address = listen.as_ref().and_then(|text| text.parse().ok());
+    let address = address.filter(|address: &SocketAddr| address.port() > 0);
     let remedy = format!("give both in `vedette.secrets`: [broker.{id}] user = …, password = …");
-    match listen {
-        Some(at) if !(at.ip().is_loopback() || user && password) => {
+    match (listen, address) {
+        (Some(text), None) => {
+            let message = format!("`{text}` is no address: write IP:PORT, such as `0.0.0.0:1883`");
+            check.value_error(&keys, message);
+        }
+        (_, Some(at)) if !(at.ip().is_loopback() || user && password) => {
             let message = format!(
                 "{at} is reached from other machines, so the embedded broker needs a user and a password: {remedy}"
             );
-            check.value_error(&["broker", id, "listen"], message);
-        }
-        _ if user != password => {
-            let given = if user { "user" } else { "password" };
-            check.key_error(&["broker", id, given], format!("is of no use alone: {remedy}"));
+            check.value_error(&keys, message);
+            return address;
         }
         _ => {}
     }
+    if user != password {
+        let given = if user { "user" } else { "password" };
+        check.key_error(&["broker", id, given], format!("is of no use alone: {remedy}"));
+    }
+    address
 }
 
 fn check_dialects(check: &mut Check<'_>, id: &str, dialects: &[String], known: &[String]) {
@@ -360,8 +390,8 @@ fn check_prefix(check: &mut Check<'_>, id: &str, prefix: &str) {
     }
 }
 
-fn check_files(check: &mut Check<'_>, id: &str, files: &[(&str, &Option<PathBuf>); 3]) {
-    for (key, file) in files {
+fn check_files(check: &mut Check<'_>, id: &str, files: &[Option<PathBuf>; 3]) {
+    for (key, file) in FILES.into_iter().zip(files) {
         if let Some(file) = file
             && let Err(error) = std::fs::File::open(file)
         {
@@ -369,12 +399,20 @@ fn check_files(check: &mut Check<'_>, id: &str, files: &[(&str, &Option<PathBuf>
             check.value_error(&["broker", id, key], message);
         }
     }
-    let [_, certificate, key] = files;
-    for (given, lacking) in [(certificate, key), (key, certificate)] {
-        if given.1.is_some() && lacking.1.is_none() {
-            let remedy = format!("`{}` is of no use without it", given.0);
-            check.missing(&["broker", id, lacking.0], remedy);
+    for (given, lacking) in [(1, 2), (2, 1)] {
+        if files[given].is_some() && files[lacking].is_none() {
+            let remedy = format!("`{}` is of no use without it", FILES[given]);
+            check.missing(&["broker", id, FILES[lacking]], remedy);
         }
+    }
+}
+
+/// Of a connection that is not encrypted.
+fn refuse_files(check: &mut Check<'_>, id: &str, files: &[Option<PathBuf>; 3], url: &str) {
+    for (key, _) in FILES.into_iter().zip(files).filter(|(_, file)| file.is_some()) {
+        let message =
+            format!("needs an encrypted connection, but the URL is `{url}`: write `mqtts://…` or `wss://…`");
+        check.value_error(&["broker", id, key], message);
     }
 }
 

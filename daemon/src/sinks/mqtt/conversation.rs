@@ -3,6 +3,7 @@
 //! Owns: the seam between worker and sessions, and what all sessions need. Does not know: what is said.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use vedette_core::{Clock, Mono, Name};
@@ -96,6 +97,8 @@ pub(super) struct Context {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) latest: Arc<Latest>,
     pub(super) status: Arc<Status>,
+    /// Events that the broker has answered for, over all connections: that one was written proves nothing.
+    pub(super) taken: AtomicU64,
     pub(super) desk: Desk,
 }
 
@@ -153,6 +156,7 @@ impl Context {
     /// The event leaves the outbox: acknowledged `now`, where that is asked for. `captured` is of live events.
     pub(super) fn delivered(&self, seq: u64, now: Mono, handed: Mono, captured: Option<Mono>) {
         self.outbox.ack(&self.id, seq);
+        self.taken.fetch_add(u64::from(self.acknowledged), Relaxed);
         self.status.change(|s| {
             s.acked += 1;
             if self.acknowledged {

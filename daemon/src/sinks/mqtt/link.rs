@@ -27,7 +27,7 @@ const REQUESTS: usize = 64;
 /// Bytes of a PUBLISH beside topic, payload and user properties, more than enough.
 const OVERHEAD: usize = 128;
 
-/// Nobody sends us large packets, and our largest are statistics.
+/// Of packets that come: nobody sends us large ones.
 const PACKET_MAX: u32 = 1 << 20;
 
 /// How long connecting may take, name look-up and TLS included.

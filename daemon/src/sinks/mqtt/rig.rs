@@ -3,6 +3,7 @@
 //! Owns: an ordinary [`Context`], a [`Link`] that keeps what it is handed. Does not know: who tries what.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::Expiry;
 use super::conversation::{Context, Link};
@@ -26,6 +27,7 @@ pub(super) fn context(outbox: Arc<dyn Outbox>, dialects: Vec<Arc<dyn Dialect>>) 
         outbox,
         latest: Arc::default(),
         status: Arc::default(),
+        taken: AtomicU64::new(0),
         desk: Desk {
             broker: name("b"),
             root: "vedette/box".to_owned(),

@@ -9,6 +9,8 @@
 //! Order within a camera is kept, but for one case: a broker that refuses an event for a quota and takes the next one,
 //! already under way.
 
+mod parked;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +23,9 @@ use super::link::{Limits, PACKET_IDS, Publish, Received, Refusal, Taken};
 use super::pace::Pace;
 use super::plain;
 use crate::outbox::Stored;
-use crate::sinks::backoff::Backoff;
-use crate::sinks::order::{Cursor, PutOff, Rank};
+use crate::sinks::order::{Cursor, Rank};
 use crate::wire::{Dialect, Reaction};
+use parked::Parked;
 
 /// Publishes handed over and not answered, at most; a broker's Receive Maximum may allow less. Small: after a
 /// disconnect all of them are sent again.
@@ -48,23 +50,14 @@ struct Flying {
     camera: Option<CameraId>,
     rank: Rank,
     unanswered: usize,
-    /// When its first message was handed over, and when it was captured, where that is known.
+    /// Whether somebody subscribes to one of its messages, as far as the broker tells.
+    heard: bool,
+    /// When it was offered, and when it was captured, where that is known.
     times: (Mono, Option<Mono>),
     /// To be tried again.
     refused: bool,
     /// Not to be tried again.
     given_up: bool,
-}
-
-/// A camera whose event was refused.
-#[derive(Default)]
-struct Parked {
-    until: Option<Mono>,
-    backoff: Backoff,
-    /// Which event, and how often it was refused.
-    refused: Option<(Rank, u32)>,
-    /// Where to go on.
-    put_off: PutOff,
 }
 
 pub(super) struct Session<'a> {
@@ -78,6 +71,8 @@ pub(super) struct Session<'a> {
     /// The last packet id of what was handed over: rumqttc gives them in a circle.
     last_id: u16,
     flying: BTreeMap<u64, Flying>,
+    /// Messages of the last event under way for which there was no room yet.
+    rest: VecDeque<(u64, Publish)>,
     /// Events up to here are under way, answered or parked.
     cursor: Cursor,
     parked: HashMap<Option<CameraId>, Parked>,
@@ -90,7 +85,8 @@ pub(super) struct Session<'a> {
     /// What is not retained and older than the connection is not told.
     fresh: u64,
     began: Mono,
-    /// When the broker last answered, or the first of what is under way was handed over.
+    /// When the broker last answered, or took what it need not answer while it owed nothing, or when the first of what
+    /// is under way was handed over.
     heard: Mono,
 }
 
@@ -106,6 +102,7 @@ impl<'a> Session<'a> {
             on_wire: HashMap::new(),
             last_id: 0,
             flying: BTreeMap::new(),
+            rest: VecDeque::new(),
             cursor: Cursor::new(context.replay),
             parked: HashMap::new(),
             updates: VecDeque::new(),
@@ -153,16 +150,21 @@ impl Conversation for Session<'_> {
         self.take_updates();
         let window = WINDOW.min(usize::from(self.limits.receive_maximum));
         while self.under_way() < window {
-            let sent = match self.updates.front().cloned() {
-                Some(update) => self.offer_update(update, link),
-                None if self.pace.wait(now).is_some() => return,
-                None => match self.next() {
-                    Some(stored) => self.offer(&stored, now, link),
-                    None => return,
-                },
-            };
-            if !sent {
-                return;
+            if let Some((seq, publish)) = self.rest.front().cloned() {
+                if !self.hand(publish, Load::Event(seq), link) {
+                    return;
+                }
+                self.rest.pop_front();
+            } else if let Some(update) = self.updates.front().cloned() {
+                if !self.offer_update(update, link) {
+                    return;
+                }
+            } else {
+                if self.pace.wait(now).is_some() {
+                    return;
+                }
+                let Some(stored) = self.next() else { return };
+                self.offer(&stored, now);
             }
         }
     }
@@ -170,7 +172,12 @@ impl Conversation for Session<'_> {
     fn sent(&mut self, pkid: u16, now: Mono) {
         match self.handed.pop_front() {
             // Nobody answers it: it counts as delivered.
-            Some(load) if pkid == 0 => self.over(load, Ok(Taken::Yes), now),
+            Some(load) if pkid == 0 => {
+                if self.on_wire.is_empty() {
+                    self.heard = now;
+                }
+                self.over(load, Ok(Taken::Yes), now);
+            }
             Some(load) => _ = self.on_wire.insert(pkid, load),
             None => {}
         }
@@ -287,14 +294,14 @@ impl Session<'_> {
         }
     }
 
-    /// Hands over an event, all of its messages or none; false where there is no room for them.
-    fn offer(&mut self, stored: &Stored, now: Mono, link: &mut dyn Link) -> bool {
+    /// The messages of an event are handed over next, unless it has to wait or has none.
+    fn offer(&mut self, stored: &Stored, now: Mono) {
         let rank = self.cursor.rank(stored);
-        let parked = self.parked.get_mut(&stored.camera).filter(|p| p.until.is_some());
-        let waits = parked.map(|parked| parked.put_off.note(rank)).is_some();
+        let parked = self.parked.get_mut(&stored.camera).filter(|parked| parked.waits());
+        let waits = parked.map(|parked| parked.put_off(rank)).is_some();
         if waits || self.flying.contains_key(&stored.seq) {
             self.cursor.pass(stored);
-            return true;
+            return;
         }
         let message = |d: &Arc<dyn Dialect>| {
             let frozen = stored.messages.iter().find(|m| m.dialect == d.key())?;
@@ -304,36 +311,19 @@ impl Session<'_> {
         if publishes.is_empty() {
             self.context.outbox.ack(&self.context.id, stored.seq);
             self.cursor.pass(stored);
-            return true;
+            return;
         }
         if !publishes.iter().all(|p| self.limits.bear(p)) {
             self.cursor.pass(stored);
             self.context.give_up(stored.seq, "it is larger than the broker's Maximum Packet Size");
-            return true;
+            return;
         }
         let (camera, times) = (stored.camera.clone(), (now, stored.captured));
-        let mut flying = Flying { camera, rank, times, ..Flying::default() };
-        for publish in publishes {
-            if !self.hand(publish, Load::Event(stored.seq), link) {
-                // The rest waits for the next try; consumers know the first messages again by their bytes.
-                flying.refused = flying.unanswered > 0;
-                break;
-            }
-            flying.unanswered += 1;
-        }
-        if flying.unanswered == 0 {
-            return false;
-        }
-        let whole = !flying.refused;
-        if !whole {
-            let parked = self.parked.entry(stored.camera.clone()).or_default();
-            parked.until.get_or_insert(now);
-            parked.put_off.note(rank);
-        }
-        self.flying.insert(stored.seq, flying);
+        let unanswered = publishes.len();
+        self.rest.extend(publishes.into_iter().map(|publish| (stored.seq, publish)));
+        self.flying.insert(stored.seq, Flying { camera, rank, unanswered, times, ..Flying::default() });
         self.pace.take(now);
         self.cursor.pass(stored);
-        whole
     }
 
     fn over(&mut self, load: Load, answer: Result<Taken, Refusal>, now: Mono) {
@@ -361,10 +351,10 @@ impl Session<'_> {
         flying.unanswered -= 1;
         let (camera, rank) = (flying.camera.clone(), flying.rank);
         match answer {
-            Ok(Taken::Yes) => {}
-            Ok(Taken::NobodyListens) => self.context.status.change(|s| s.nobody_listens += 1),
+            Ok(Taken::Yes) => flying.heard = true,
+            Ok(Taken::NobodyListens) => {}
             Err(refusal) => {
-                let tries = self.park(camera, (seq, rank), &refusal, now);
+                let tries = self.park(&camera, (seq, rank), &refusal, now);
                 if let Some(flying) = self.flying.get_mut(&seq) {
                     flying.refused = true;
                     flying.given_up |= refusal.for_good || tries >= TRIES;
@@ -388,55 +378,41 @@ impl Session<'_> {
         } else {
             let (handed, captured) = flying.times;
             self.context.delivered(seq, now, handed, captured.filter(|at| *at >= self.began));
+            if !flying.heard {
+                self.context.status.change(|s| s.nobody_listens += 1);
+            }
         }
-        // The camera's next event is a new story.
-        let first = |p: &Parked| p.refused.is_some_and(|(of, _)| of == flying.rank);
-        let mine = |p: &Parked| (flying.given_up && first(p)) || p.until.is_none();
-        if self.parked.get(&flying.camera).is_some_and(mine)
-            && let Some(parked) = self.parked.remove(&flying.camera)
-        {
-            self.cursor.back_to(parked.put_off);
+        let Some(parked) = self.parked.get_mut(&flying.camera) else { return };
+        if let Some(put_off) = parked.settle(flying.rank) {
+            self.cursor.back_to(put_off);
+        }
+        if parked.is_empty() {
+            self.parked.remove(&flying.camera);
         }
     }
 
     /// Lets the camera wait; how often this event of it was refused.
-    fn park(&mut self, camera: Option<CameraId>, event: (u64, Rank), refusal: &Refusal, now: Mono) -> u32 {
+    fn park(&mut self, camera: &Option<CameraId>, event: (u64, Rank), refusal: &Refusal, now: Mono) -> u32 {
         let (seq, rank) = event;
-        let known = self.parked.contains_key(&camera);
-        let id = &self.context.id;
-        if !known {
+        let (outbox, id) = (&*self.context.outbox, &self.context.id);
+        let parked = self.parked.entry(camera.clone()).or_default();
+        // The bound may have dropped some.
+        parked.forget(|rank| rank.waits(outbox, id));
+        if parked.is_empty() {
             let whose = camera.as_ref().map_or("node", Name::as_str);
             log::error!(
                 broker = id.as_str(), camera = whose, seq;
                 "broker {id}: refused event {seq} of {whose}: {}; it is tried {TRIES} times", refusal.reason
             );
         }
-        let parked = self.parked.entry(camera).or_default();
-        if parked.until.is_none() {
-            parked.until = Some(now + parked.backoff.next());
-        }
-        parked.put_off.note(rank);
-        // Those behind the first refused one were under way already: their count begins when they are the first.
-        match &mut parked.refused {
-            Some((of, times)) if *of == rank => {
-                *times += 1;
-                *times
-            }
-            Some((of, _)) if *of < rank => 0,
-            refused => {
-                *refused = Some((rank, 1));
-                1
-            }
-        }
+        parked.refuse(rank, now)
     }
 
     /// Cameras whose wait is over and that have nothing under way begin again at their first event.
     fn unpark(&mut self, now: Mono) {
         for (camera, parked) in &mut self.parked {
-            let over = parked.until.is_some_and(|until| now >= until);
-            if over && self.flying.values().all(|f| f.camera != *camera) {
-                parked.until = None;
-                self.cursor.back_to(std::mem::take(&mut parked.put_off));
+            if parked.is_over(now) && self.flying.values().all(|f| f.camera != *camera) {
+                self.cursor.back_to(parked.go_on());
             }
         }
     }

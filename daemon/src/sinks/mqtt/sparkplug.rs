@@ -23,6 +23,7 @@ mod picture;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -406,6 +407,7 @@ impl Conversation for Session<'_> {
         }
         let read = self.fencing.take().unwrap_or_default();
         read.iter().for_each(|&seq| self.context.outbox.ack(&self.context.id, seq));
+        self.context.taken.fetch_add(read.len() as u64, Relaxed);
         self.context.status.change(|s| s.acked += read.len() as u64);
     }
 

@@ -3,6 +3,7 @@
 //! Owns: the loop, its waits and its end. Does not know: what is sent (a `conversation`), how (`link`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,9 @@ use crate::wire::{Manner, Place};
 
 /// A connection that lasted so long was a good one: the next failure is a new story.
 const GOOD: Duration = Duration::from_secs(10);
+
+/// So was one on which the broker took events, if it lasted so long: who hangs up at once is not asked every second.
+const GOOD_WITH_EVENTS: Duration = Duration::from_secs(1);
 
 /// How often timeouts and parked cameras are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -84,6 +88,7 @@ impl Worker {
             outbox,
             latest,
             status,
+            taken: AtomicU64::new(0),
             desk,
         };
         let manner = config.dialects.first().map_or(Manner::Plain, |dialect| dialect.manner());
@@ -119,7 +124,7 @@ impl Worker {
     async fn serve(&mut self) {
         let mut backoff = Backoff::default();
         loop {
-            let (mut connected, acked) = (None, self.acked());
+            let (mut connected, taken) = (None, self.context.taken.load(Relaxed));
             let Err(error) = self.connection(&mut connected).await else { return };
             self.context.status.change(|s| {
                 s.connected = false;
@@ -130,8 +135,8 @@ impl Worker {
                 return;
             }
             // A broker that flaps but takes events in between is served whenever it is there.
-            let good = |since| self.clock.now().since(since) > GOOD || self.acked() > acked;
-            if connected.is_some_and(good) {
+            let took_events = self.context.taken.load(Relaxed) > taken;
+            if connected.is_some_and(|since| was_good(self.clock.now().since(since), took_events)) {
                 backoff.reset();
             }
             if connected.is_none() && self.config.version.is_none() && error.may_be_version() {
@@ -148,12 +153,6 @@ impl Worker {
                 _ = self.stop.changed() => {}
             }
         }
-    }
-
-    fn acked(&self) -> u64 {
-        let mut acked = 0;
-        self.context.status.change(|status| acked = status.acked);
-        acked
     }
 
     /// Old brokers hang up on a CONNECT of MQTT 5, or refuse it in words of their own.
@@ -243,6 +242,11 @@ impl Worker {
     }
 }
 
+/// Whether the end of a connection that `lasted` so long is a new story.
+fn was_good(lasted: Duration, took_events: bool) -> bool {
+    lasted > GOOD || (took_events && lasted >= GOOD_WITH_EVENTS)
+}
+
 /// Closing first, with answers unread, could take back what the broker has not read yet.
 async fn linger(poller: &mut Poller) {
     let _ = tokio::time::timeout(LINGER, async { while poller.poll().await.is_ok() {} }).await;
@@ -328,5 +332,27 @@ impl<'a> Live<'a> {
             Leaving::Farewell => {}
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_hangs_up_at_each_publish_is_waited_for_longer_and_longer() {
+        for (lasted_ms, took_events, good) in [
+            (5, false, false),
+            // It was written, not taken; or one was taken, and the next one made it hang up.
+            (5, true, false),
+            (999, true, false),
+            // One that flaps every 3 s, at work and not.
+            (3_000, true, true),
+            (3_000, false, false),
+            (10_001, false, true),
+        ] {
+            let lasted = Duration::from_millis(lasted_ms);
+            assert_eq!(was_good(lasted, took_events), good, "{lasted_ms} ms, {took_events}");
+        }
     }
 }

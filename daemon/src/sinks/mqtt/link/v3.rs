@@ -14,7 +14,8 @@ pub(super) fn open(ready: Ready) -> (Sender, Inner) {
         .set_transport(transport)
         .set_keep_alive(keep_alive)
         .set_inflight(PACKET_IDS)
-        .set_max_packet_size(PACKET_MAX as usize, PACKET_MAX as usize);
+        // What we send is bounded where it is written; a limit here would end each connection at the same event.
+        .set_max_packet_size(PACKET_MAX as usize, usize::MAX);
     if let Some(Publish { topic, payload: message, retained: retain, .. }) = will {
         options.set_last_will(rumqttc::LastWill { topic, message, qos: QoS::AtLeastOnce, retain });
     }

@@ -2,6 +2,8 @@
 
 mod replay;
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use jiff::Timestamp;
 use vedette_core::{Clock, Event, Severity, SimulatedClock};
 
@@ -11,7 +13,7 @@ use crate::outbox::SqliteOutbox;
 use crate::sinks::SinkStatus;
 use crate::sinks::mqtt::Expiry;
 use crate::sinks::mqtt::rig::{Tape, context};
-use crate::wire::{self, NodeStatus};
+use crate::wire::{self, NodeStatus, Stamp};
 
 const REFUSED: Refusal = Refusal { reason: "0x87", for_good: false };
 
@@ -22,10 +24,20 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::speaking(vec![Arc::new(wire::vedette::Vedette)])
+    }
+
+    /// Of two dialects that have a message for each event.
+    fn bilingual() -> Self {
+        let onvif = (wire::dialect("onvif").unwrap().build)(&wire::Settings::default()).unwrap();
+        Self::speaking(vec![Arc::new(wire::vedette::Vedette), onvif])
+    }
+
+    fn speaking(dialects: Vec<Arc<dyn Dialect>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SimulatedClock::new(Timestamp::UNIX_EPOCH));
-        let outbox = SqliteOutbox::open(folder.path(), stamp(), &[name("b")], &clock).unwrap();
-        let dialects = stamp().dialects;
+        let stamp = Stamp { dialects: dialects.clone(), ..stamp() };
+        let outbox = SqliteOutbox::open(folder.path(), stamp, &[name("b")], &clock).unwrap();
         let context = Context { replay_per_second: 200, ..context(Arc::new(outbox), dialects) };
         Self { context, _folder: folder }
     }
@@ -174,6 +186,24 @@ fn a_broker_that_bears_little_gets_little() {
 }
 
 #[test]
+fn a_broker_that_bears_one_publish_gets_every_message_of_an_event_once() {
+    let bench = Bench::bilingual();
+    (0..2).for_each(|_| _ = bench.append("gate"));
+    let limits = Limits { receive_maximum: 1, packet: None };
+    let mut session = Session::new(&bench.context, limits, Mono::default());
+    let (mut wire, mut topics) = (Wire { circle: 1, ..Wire::default() }, Vec::new());
+    for _ in 0..4 {
+        let sent = wire.fill(&mut session, Mono::default());
+        assert_eq!(sent.len(), 1, "after {topics:?}");
+        topics.extend(sent.into_iter().map(|(_, topic)| topic));
+        session.answered(1, Ok(Taken::Yes), Mono::default());
+    }
+    assert!(topics[0] != topics[1] && topics[..2] == topics[2..], "{topics:?}");
+    assert_eq!((bench.depth(), bench.status().acked), (0, 2));
+    assert!(session.is_idle());
+}
+
+#[test]
 fn what_is_larger_than_the_broker_takes_is_given_up_and_the_rest_goes_on() {
     let bench = Bench::new();
     let seq = bench.append("gate");
@@ -204,6 +234,78 @@ fn an_event_refused_three_times_is_given_up_and_the_next_ones_are_not() {
     session.answered(sent[0].0, Ok(Taken::NobodyListens), now);
     let status = bench.status();
     assert_eq!((bench.depth(), status.given_up, status.acked, status.nobody_listens), (0, 1, 1, 1));
+    assert_eq!(bench.context.taken.load(Relaxed), 1, "what it refused is not taken");
+}
+
+#[test]
+fn an_event_that_the_bound_dropped_while_it_was_refused_takes_its_count_with_it() {
+    let bench = Bench::new();
+    bench.append("gate");
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    let mut now = Mono::default();
+    let mut refuse = |session: &mut Session<'_>| {
+        let sent = wire.fill(session, now);
+        assert_eq!(sent.len(), 1);
+        session.answered(sent[0].0, Err(REFUSED), now);
+        now = now + Duration::from_secs(61);
+    };
+    refuse(&mut session);
+    bench.context.outbox.limit(crate::outbox::Limits { events: 1, ..crate::outbox::Limits::default() });
+    bench.append("gate");
+    assert_eq!((bench.depth(), bench.context.outbox.dropped(&bench.context.id)), (1, 1));
+    for times in 1..=TRIES {
+        assert_eq!(bench.status().given_up, 0, "before try {times}");
+        refuse(&mut session);
+    }
+    assert_eq!((bench.depth(), bench.status().given_up, session.parked.len()), (0, 1, 0));
+}
+
+#[test]
+fn refused_messages_of_one_event_are_one_try() {
+    let bench = Bench::bilingual();
+    bench.append("gate");
+    let (mut session, mut wire) = (session(&bench), Wire::default());
+    let mut now = Mono::default();
+    for times in 1..=TRIES {
+        assert_eq!((bench.depth(), bench.status().given_up), (1, 0), "before try {times}");
+        let sent = wire.fill(&mut session, now);
+        assert_eq!(sent.len(), 2, "try {times}");
+        sent.iter().for_each(|(pkid, _)| session.answered(*pkid, Err(REFUSED), now));
+        now = now + Duration::from_secs(61);
+    }
+    assert_eq!((bench.depth(), bench.status().given_up), (0, 1));
+}
+
+#[test]
+fn an_event_that_one_of_two_dialects_is_listened_to_for_is_heard() {
+    let bench = Bench::bilingual();
+    (0..2).for_each(|_| _ = bench.append("gate"));
+    let (mut session, mut wire, now) = (session(&bench), Wire::default(), Mono::default());
+    let sent = wire.fill(&mut session, now);
+    assert_eq!(sent.len(), 4);
+    for (index, (pkid, _)) in sent.into_iter().enumerate() {
+        let taken = if index == 1 { Taken::Yes } else { Taken::NobodyListens };
+        session.answered(pkid, Ok(taken), now);
+    }
+    assert_eq!((bench.status().acked, bench.status().nobody_listens), (2, 1));
+}
+
+#[test]
+fn a_broker_that_takes_what_it_need_not_answer_is_not_deaf() {
+    let mut bench = Bench::new();
+    bench.context.acknowledged = false;
+    (0..3).for_each(|_| _ = bench.append("gate"));
+    let (mut session, mut link) = (session(&bench), Tape::default());
+    let after = |answers: u32| Mono::default() + ANSWER * answers;
+    session.fill(after(0), &mut link);
+    // Each time there is one more to write.
+    for times in 1..=2 {
+        session.sent(0, after(times));
+        session.fill(after(times), &mut link);
+        assert!(!session.is_deaf(after(times) + Duration::from_secs(1)), "{times}");
+    }
+    assert_eq!(link.handed.len(), 3);
+    assert!(session.is_deaf(after(4)), "nothing is written any more");
 }
 
 #[test]
@@ -214,6 +316,7 @@ fn without_acknowledgement_an_event_is_delivered_when_it_is_written() {
     let (mut session, mut wire) = (session(&bench), Wire::default());
     assert_eq!(wire.fill(&mut session, Mono::default()), [(0, "vedette/box/gate/event".to_owned())]);
     assert_eq!((bench.depth(), bench.status().acked), (0, 1));
+    assert_eq!(bench.context.taken.load(Relaxed), 0, "nobody answered for it");
 }
 
 #[test]

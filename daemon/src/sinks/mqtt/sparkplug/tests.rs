@@ -260,6 +260,7 @@ fn an_event_leaves_the_outbox_when_the_broker_has_read_on() {
     wire.fill(&mut session);
     session.subscribed(Some("refused, but read"));
     assert_eq!((bench.depth(), bench.status().acked), (0, 2));
+    assert_eq!(bench.context.taken.load(Relaxed), 2, "a fence is an answer");
 }
 
 #[test]

@@ -54,6 +54,24 @@ fn an_alarm_is_given_up_although_an_older_event_of_its_camera_was_refused() {
     assert_eq!((bench.status().given_up, bench.depth()), (1, WINDOW));
 }
 
+#[test]
+fn a_refused_event_is_given_up_although_alarms_of_its_camera_are_taken_in_between() {
+    let mut bench = Bench::new();
+    bench.context.replay = Replay::AlarmsFirst;
+    let info = bench.produce("gate", Severity::Info);
+    let (mut session, mut wire, mut now) = (session(&bench), Wire::default(), Mono::default());
+    for times in 1..=TRIES {
+        assert_eq!((bench.status().given_up, bench.depth()), (0, 1), "before try {times}");
+        let alarm = bench.append("gate");
+        let sent = sent(&mut wire, &mut session, now);
+        assert_eq!(sent.iter().map(|(_, seq)| *seq).collect::<Vec<_>>(), [alarm, info]);
+        session.answered(sent[0].0, Ok(Taken::Yes), now);
+        session.answered(sent[1].0, Err(REFUSED), now);
+        now = now + Duration::from_secs(61);
+    }
+    assert_eq!((bench.status().given_up, bench.depth(), session.parked.len()), (1, 0, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// The camera, the severity.
