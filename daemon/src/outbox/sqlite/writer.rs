@@ -189,12 +189,10 @@ impl Writer {
         self.reserve.hold();
         let full = self.reserve.lacks_room();
         let was_full = std::mem::replace(&mut locked(&self.state).strained, full);
-        let path = self.path();
+        let path = self.path().display().to_string();
         match (was_full, full) {
-            (false, true) => log::error!("event store {}: {FULL}", path.display()),
-            (true, false) => {
-                log::info!("event store {}: the disk has room again, every event is stored", path.display())
-            }
+            (false, true) => log::error!("event store {path}: {FULL}"),
+            (true, false) => log::info!("event store {path}: the disk has room again, every event is stored"),
             _ => {}
         }
     }
