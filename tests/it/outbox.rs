@@ -96,6 +96,8 @@ struct Told {
     /// Camera and count by number.
     produced: BTreeMap<u64, (String, u64)>,
     lost: BTreeSet<(String, u64)>,
+    /// Whether an outbox said that the disk is full.
+    strained: bool,
     /// Hash by number, of what was handed to the sink `live`.
     sent: BTreeMap<u64, String>,
     repeated: usize,
@@ -110,6 +112,7 @@ impl Told {
                 let before = self.produced.insert(number(3), (words[1].to_owned(), number(2)));
                 assert_eq!(before, None, "number {} was given twice", number(3));
             }
+            "strained" => self.strained = true,
             "lost" => drop(self.lost.insert((words[1].to_owned(), number(2)))),
             "sent" => match self.sent.entry(number(1)) {
                 Entry::Vacant(new) => drop(new.insert(words[2].to_owned())),
@@ -279,6 +282,14 @@ const ON_IMAGE: &str = r#"
 /// shut down may answer that it has succeeded (seen with Linux 6.18), which a disk without power cannot.
 const CUT: &str = r#"kill -STOP $!; while grep -q 'State:.[RDS]' /proc/$!/task/*/status; do :; done; python3 -c 'import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))' "$2""#;
 
+/// The store on the image `$1`, mounted on `$2`, is handed to the Python script `$3` by its path; then the disk is filled.
+const FILL: &str = r#"
+    mount -o loop "$1" "$2" && python3 -c "$3" "$2/state/outbox.db" || exit 1
+    # What a deletion has freed is anybody's once the journal has taken note of it.
+    for again in 1 2; do sync; cat /dev/zero >>"$2/fill" 2>/dev/null; done
+    sync
+"#;
+
 /// The store on the image `$1` is copied to `$3`, as it is after the journal's replay.
 const SALVAGE: &str = r#"mount -o loop "$1" "$2" && cp -r "$2/state/." "$3""#;
 
@@ -327,6 +338,12 @@ impl Disk {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
         let (steps, out) = (child.stdin.take(), child.stdout.take().expect("piped"));
         OnDisk { child, steps, lines: BufReader::new(out).lines() }
+    }
+
+    /// Has Python work on the store, then fills the disk.
+    fn fill(&self, script: &str) {
+        let filled = in_namespace(FILL).args([&self.image, &self.mount]).arg(script).status();
+        assert!(filled.is_ok_and(|s| s.success()), "fill after {script}");
     }
 
     /// The store as the next start finds it.
@@ -410,4 +427,46 @@ fn a_disk_that_others_fill_loses_only_what_is_counted() {
         told.lost.len(),
         stored.len()
     );
+}
+
+#[test]
+fn a_start_on_a_full_disk_keeps_faults_and_alarms_until_there_is_room() {
+    /// Where the second process begins to count: divisible by three, as every count of what is not urgent.
+    const SECOND: u64 = 999_999;
+    /// What SQLite leaves where the last process stopped in peace: neither a log nor its index.
+    const STOPPED: &str =
+        "import sqlite3, sys; s = sqlite3.connect(sys.argv[1]); s.execute('SELECT * FROM sink').fetchall()";
+    const OLDER: &str = "import sqlite3, sys; s = sqlite3.connect(sys.argv[1]); s.execute('ALTER TABLE event DROP COLUMN kind')";
+    let cases = [("stopped", STOPPED), ("of an earlier version", OLDER), ("killed", "")];
+    for (case, script) in cases {
+        let Some(disk) = Disk::new(24 << 20) else { return };
+        let mut told = Told::default();
+        let mut writer = disk.start(0);
+        writer.until(&mut told, |told| told.produced.len() >= 200);
+        writer.end(&mut told);
+        assert!(!told.strained, "{case}: there was room");
+        disk.fill(script);
+
+        let before = told.produced.len();
+        let mut writer = disk.start(SECOND);
+        writer.until(&mut told, |told| {
+            told.strained && told.lost.len() >= 20 && told.produced.len() >= before + 40
+        });
+        let urgent = told.lost.iter().filter(|(_, count)| count % 3 != 0).count();
+        assert_eq!(urgent, 0, "{case}: faults or alarms among the first that were lost: {:?}", told.lost);
+        let others = told.produced.values().filter(|(_, count)| *count >= SECOND && count % 3 == 0).count();
+        assert_eq!(others, 0, "{case}: what is not urgent took the room that was kept for what is");
+        writer.step(r#"rm "$2/fill""#);
+        let all = |told: &Told| told.produced.values().any(|(_, count)| *count >= SECOND && count % 3 == 0);
+        writer.until(&mut told, all);
+        let before = told.produced.len();
+        writer.until(&mut told, |told| told.produced.len() >= before + 200);
+        writer.end(&mut told);
+
+        let (copy, outbox) = disk.salvage();
+        let reserve = std::fs::metadata(copy.path().join("outbox.reserve")).expect("held again").len();
+        assert_eq!(reserve, 4 << 20, "{case}");
+        let stored = told.check_with_drops(&outbox).len();
+        println!("full at start, {case}: {} lost, as said, {stored} wait", told.lost.len());
+    }
 }

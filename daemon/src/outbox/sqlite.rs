@@ -92,8 +92,9 @@ impl SqliteOutbox {
         limits: Limits,
     ) -> Result<Self, OutboxError> {
         let lock = file::lock(directory)?;
+        let mut reserve = Reserve::found(directory);
         let Opened { writer: connection, reader, content } =
-            file::open(directory, limits.pages, clock.wall())?;
+            file::open(directory, limits.pages, clock.wall(), &mut reserve)?;
         let mut state = State::new(&content, reader);
         let gone: Vec<_> = state.sinks.keys().filter(|name| !sinks.contains(name)).cloned().collect();
         gone.iter().for_each(|name| state.detach(name));
@@ -112,8 +113,9 @@ impl SqliteOutbox {
             open: content.incidents.iter().map(|i| (i.id, i.clone())).collect(),
             owed: Vec::new(),
             failing: false,
-            reserve: Reserve::new(directory),
+            reserve,
         };
+        writer.reserve();
         // Also the proof, at start, that the store can be written.
         writer.begin()?;
         let (jobs, work) = unbounded();

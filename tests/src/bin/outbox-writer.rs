@@ -2,9 +2,10 @@
 //! appends for so many cameras at once until it is killed, which is what it is for. Each camera counts its events from
 //! `FIRST`.
 //!
-//! Owns: saying what has happened, one line each on stdout, after it has happened: `produced CAMERA COUNT SEQ`,
-//! `lost CAMERA COUNT`, `sent SEQ HASH` of what the sink `live` gets, before it acknowledges it. The sink `dead` never
-//! takes anything. Does not know: when it is killed; `tests/it/outbox.rs` does.
+//! Owns: saying what has happened, one line each on stdout, after it has happened: `strained` where only faults and
+//! alarms are produced, at the start and with each loss, `produced CAMERA COUNT SEQ`, `lost CAMERA COUNT`, `sent SEQ
+//! HASH` of what the sink `live` gets, before it acknowledges it. The sink `dead` never takes anything. Does not know:
+//! when it is killed; `tests/it/outbox.rs` does.
 #![forbid(unsafe_code)]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,6 +34,7 @@ fn run(arguments: &[String]) -> Result<(), Fault> {
     let (live, dead) = (Name::new("live")?, Name::new("dead")?);
     let told = [live.clone(), dead];
     let outbox = SqliteOutbox::with_limits(Path::new(directory), sinks::stamp(), &told, &clock, limits)?;
+    tell_strain(&outbox)?;
     std::thread::scope(|scope| {
         let outbox = &outbox;
         scope.spawn(move || take(outbox, &live));
@@ -52,6 +54,10 @@ fn tell(line: std::fmt::Arguments<'_>) -> Result<(), Fault> {
     Ok(writeln!(out, "{line}")?)
 }
 
+fn tell_strain(outbox: &SqliteOutbox) -> Result<(), Fault> {
+    if outbox.is_strained() { tell(format_args!("strained")) } else { Ok(()) }
+}
+
 /// One camera, until nobody listens any more.
 fn append(outbox: &SqliteOutbox, clock: &dyn Clock, camera: &str, first: u64) -> Result<(), Fault> {
     const SEVERITIES: [Severity; 3] = [Severity::Info, Severity::Fault, Severity::Alarm];
@@ -59,7 +65,10 @@ fn append(outbox: &SqliteOutbox, clock: &dyn Clock, camera: &str, first: u64) ->
         let event = sinks::count(camera, clock.wall(), severity, count);
         match outbox.append(event, Some(Duration::from_millis(7))) {
             Ok(seq) => tell(format_args!("produced {camera} {count} {seq}"))?,
-            Err(_) => tell(format_args!("lost {camera} {count}"))?,
+            Err(_) => {
+                tell_strain(outbox)?;
+                tell(format_args!("lost {camera} {count}"))?;
+            }
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use super::reserve::Reserve;
 use super::schema::{self, Content};
 use crate::outbox::OutboxError;
 
@@ -79,9 +80,16 @@ fn is_other_tables(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|failure| failure.extended_code == ffi::SQLITE_ERROR)
 }
 
-/// Whether there is no room: the bound on pages or the disk.
+/// Whether there is no room: the bound on pages or the disk, for a page or for the index of the log, which SQLite tells
+/// apart.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+    let index = |failure: &ffi::Error| failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE;
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull) || error.sqlite_error().is_some_and(index)
+}
+
+/// Whether a store may not open for want of room: a full disk also makes no new file.
+fn may_want_room(error: &rusqlite::Error) -> bool {
+    is_full(error) || error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
 }
 
 /// Makes the directory and takes its lock. The system drops the lock with the returned file, however the process ends.
@@ -97,11 +105,24 @@ pub(super) fn lock(directory: &Path) -> Result<File, OutboxError> {
 }
 
 /// Opens the store in `directory`, which is locked; makes a new one where there is none. A damaged one is set aside
-/// first, with a warning in the log: a state file must never keep an appliance from watching.
-pub(super) fn open(directory: &Path, pages: u32, now: Timestamp) -> Result<Opened, OutboxError> {
+/// first, with a warning in the log: a state file must never keep an appliance from watching. On a full disk `reserve`
+/// is given up for it.
+pub(super) fn open(
+    directory: &Path,
+    pages: u32,
+    now: Timestamp,
+    reserve: &mut Reserve,
+) -> Result<Opened, OutboxError> {
     let path = directory.join(NAME);
     let refused = |error: rusqlite::Error| OutboxError::store(&path, &error);
-    let damage = match open_once(&path, pages) {
+    reserve.make_room();
+    let mut open_in_room = || match open_once(&path, pages) {
+        Err(Unusable::Refused(error)) if may_want_room(&error) && reserve.release() => {
+            open_once(&path, pages)
+        }
+        opened => opened,
+    };
+    let damage = match open_in_room() {
         Ok(opened) => return Ok(opened),
         Err(Unusable::Refused(error)) => return Err(refused(error)),
         Err(Unusable::Damaged(damage)) => damage,
@@ -113,7 +134,7 @@ pub(super) fn open(directory: &Path, pages: u32, now: Timestamp) -> Result<Opene
          waited in it are not delivered",
         path.display()
     );
-    open_once(&path, pages).map_err(|unusable| match unusable {
+    open_in_room().map_err(|unusable| match unusable {
         Unusable::Refused(error) => refused(error),
         Unusable::Damaged(problem) => OutboxError::Store { path: path.clone(), problem },
     })
@@ -165,7 +186,6 @@ fn open_once(path: &Path, pages: u32) -> Result<Opened, Unusable> {
     if verdict != "ok" {
         return Err(Unusable::Damaged(verdict.replace('\n', " ")));
     }
-    // Without room for so little there is none for an event: this one has to wait for the next start.
     schema::adapt(&writer)?;
     match schema::index(&writer) {
         // Everything works without it, only slower.

@@ -16,34 +16,62 @@ pub(super) const NAME: &str = "outbox.reserve";
 /// A thousand events and the log that they are written by.
 const BYTES: u64 = 4 << 20;
 
+/// Free bytes with which a store opens: its log and the index of that begin.
+const OPENING: u64 = 1 << 20;
+
 /// See the module.
 pub(super) struct Reserve {
     path: PathBuf,
     held: bool,
+    /// Whether it is not held for want of room.
+    lacks_room: bool,
 }
 
 impl Reserve {
-    /// In `directory`, held where the disk has room for it. A file system that keeps no room for files has none.
-    pub(super) fn new(directory: &Path) -> Self {
-        let mut reserve = Self { path: directory.join(NAME), held: false };
-        // What the last process held counts, however little is left beside it.
-        reserve.held = reserve.path.exists() && allocate(&reserve.path).is_ok();
-        reserve.hold();
+    /// As the last process left it in `directory`: held counts, however little is left beside it.
+    pub(super) fn found(directory: &Path) -> Self {
+        let mut reserve = Self { path: directory.join(NAME), held: false, lacks_room: false };
+        if reserve.path.exists() {
+            reserve.keep(&allocate(&reserve.path, BYTES));
+        }
         reserve
     }
 
-    /// Holds it, where there is room for it and as much again; whether it is held then.
-    pub(super) fn hold(&mut self) -> bool {
+    /// Holds it, where there is room for it and as much again. A file system that keeps no room for files has none.
+    pub(super) fn hold(&mut self) {
         if self.held {
-            return true;
+            return;
         }
-        let free = statvfs(self.folder()).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
-        self.held = free >= 2 * BYTES && allocate(&self.path).is_ok();
+        if self.free().unwrap_or(0) >= 2 * BYTES {
+            self.keep(&allocate(&self.path, BYTES));
+        } else if !self.lacks_room {
+            // One byte tells whether this file system would keep room at all.
+            let probed = allocate(&self.path, 1).and(Err(io::ErrorKind::StorageFull.into()));
+            self.keep(&probed);
+        }
+    }
+
+    /// Gives it up where the disk has no room for a store to open. SQLite maps the index of its log into memory: where
+    /// the disk has no block for a page of that, the kernel ends the process, and there is no error to act upon.
+    pub(super) fn make_room(&mut self) {
+        if self.free().is_some_and(|free| free < OPENING) {
+            self.release();
+        }
+    }
+
+    /// Whether it would be held if the disk had room for it.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
+    fn keep(&mut self, allocated: &io::Result<()>) {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        self.held = allocated.is_ok();
+        self.lacks_room = allocated.as_ref().is_err_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded));
         if !self.held {
             // A part of it is of no use.
             let _ = fs::remove_file(&self.path);
         }
-        self.held
     }
 
     /// Gives the room up for what is written next; false where it was not held.
@@ -54,16 +82,22 @@ impl Reserve {
         released
     }
 
+    /// Bytes; none where the system does not tell.
+    fn free(&self) -> Option<u64> {
+        let found = statvfs(self.folder()).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }
 }
 
-fn allocate(path: &Path) -> io::Result<()> {
+fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match fallocate(&file, FallocateFlags::empty(), 0, BYTES) {
+    match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // An interrupted one begins again.
-        Err(Errno::INTR) => allocate(path),
+        Err(Errno::INTR) => allocate(path, bytes),
         done => Ok(done?),
     }
 }
@@ -76,17 +110,22 @@ mod tests {
     fn it_is_held_released_and_held_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
-        let mut reserve = Reserve::new(folder.path());
+        let mut reserve = Reserve::found(folder.path());
+        assert!(!path.exists() && !reserve.release(), "whoever only looks leaves none behind");
+        reserve.hold();
         assert_eq!(fs::metadata(&path).unwrap().len(), BYTES);
         assert!(reserve.release());
         assert!(!path.exists() && !reserve.release());
-        assert!(reserve.hold() && path.exists());
-        assert!(Reserve::new(folder.path()).release(), "the next process goes on with it");
+        reserve.hold();
+        assert!(path.exists() && !reserve.lacks_room());
+        assert!(Reserve::found(folder.path()).release(), "the next process goes on with it");
     }
 
     #[test]
     fn where_there_is_no_place_for_it_there_is_none() {
-        let mut reserve = Reserve::new(Path::new("/nonexistent/vedette"));
-        assert!(!reserve.hold() && !reserve.release());
+        let mut reserve = Reserve::found(Path::new("/nonexistent/vedette"));
+        reserve.hold();
+        assert!(!reserve.release());
+        assert!(!reserve.lacks_room(), "no room is another fault than no place");
     }
 }

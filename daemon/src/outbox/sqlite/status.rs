@@ -11,6 +11,7 @@ use uuid::Uuid;
 use vedette_core::Name;
 
 use super::file::{self, Opened};
+use super::reserve::Reserve;
 use super::schema::{self, Content, SinkRow};
 use super::{Limits, commit, rows};
 use crate::outbox::OutboxError;
@@ -99,7 +100,10 @@ fn waiting(connection: &Connection, row: SinkRow) -> rusqlite::Result<SinkWaitin
 /// A daemon runs, the store cannot be written.
 pub fn purge(directory: &Path, sink: Option<&Name>, now: Timestamp) -> Result<Vec<(Name, u64)>, OutboxError> {
     let _lock = file::lock(directory)?;
-    let Opened { mut writer, reader, content } = file::open(directory, Limits::default().pages, now)?;
+    // A full disk is a reason to purge, and the next daemon makes another reserve.
+    let mut reserve = Reserve::found(directory);
+    let Opened { mut writer, reader, content } =
+        file::open(directory, Limits::default().pages, now, &mut reserve)?;
     // The last connection to close tidies up, which one that only reads cannot.
     drop(reader);
     let purged = drop_all(&mut writer, &content, sink);

@@ -148,7 +148,8 @@ fn a_row_leaves_with_its_last_delivery_and_numbers_go_on() {
     outbox.ack(&name("b"), seq);
     outbox.close();
     drop(outbox);
-    let store = file::open(folder.path(), 1000, Timestamp::UNIX_EPOCH).unwrap();
+    let store =
+        file::open(folder.path(), 1000, Timestamp::UNIX_EPOCH, &mut Reserve::found(folder.path())).unwrap();
     let rows =
         |table| store.reader.query_row(&format!("SELECT count(*) FROM {table}"), [], |r| r.get::<_, i64>(0));
     assert_eq!((rows("event"), rows("delivery")), (Ok(0), Ok(0)));

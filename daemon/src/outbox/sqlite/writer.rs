@@ -38,6 +38,10 @@ const NEAR_BOUND: u64 = 256;
 /// Open incidents kept; a thousand cameras' worth. Ids sort by time, so the oldest is forgotten first.
 const OPEN_MAX: usize = 1000;
 
+/// What is said of a full disk.
+const FULL: &str =
+    "the disk is full: only faults and alarms are stored now, in what is left of it; free space on that disk";
+
 /// What the writer is asked.
 pub(super) enum Job {
     /// Produce it.
@@ -173,13 +177,24 @@ impl Writer {
 
     /// Whether the disk is still full; takes the reserve where it is not.
     fn strains(&mut self) -> bool {
-        let strained = locked(&self.state).strained;
-        if !strained || !self.reserve.hold() {
-            return strained;
+        if !locked(&self.state).strained {
+            return false;
         }
-        locked(&self.state).strained = false;
-        log::info!("event store {}: the disk has room again, every event is stored", self.path().display());
-        false
+        self.reserve();
+        locked(&self.state).strained
+    }
+
+    /// Takes the reserve where there is room for it; where there is none, what is left of the disk is for what is urgent.
+    pub(super) fn reserve(&mut self) {
+        self.reserve.hold();
+        let full = self.reserve.lacks_room();
+        let was_full = std::mem::replace(&mut locked(&self.state).strained, full);
+        let path = self.path().display().to_string();
+        match (was_full, full) {
+            (false, true) => log::error!("event store {path}: {FULL}"),
+            (true, false) => log::info!("event store {path}: the disk has room again, every event is stored"),
+            _ => {}
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -294,11 +309,7 @@ impl Writer {
     fn more_room(&mut self, group: &[Append], shed: &mut usize) -> bool {
         if !self.is_at_bound() && group.iter().any(is_urgent) && self.reserve.release() {
             locked(&self.state).strained = true;
-            log::error!(
-                "event store {}: the disk is full: only faults and alarms are stored now, in the room that was kept \
-                 for them; free space on that disk",
-                self.path().display()
-            );
+            log::error!("event store {}: {FULL}", self.path().display());
             return true;
         }
         let waiting: usize = locked(&self.state).sinks.values().map(|s| s.depth).sum();
@@ -348,8 +359,8 @@ impl Writer {
 
     /// Deletes what was acknowledged and a part of what was given up; when to go on with what is left.
     fn sweep(&mut self) -> Option<Duration> {
-        let strained = self.strains();
-        self.reserve.hold();
+        self.reserve();
+        let strained = locked(&self.state).strained;
         self.clean().or(strained.then_some(SWEEP_AFTER))
     }
 
@@ -410,7 +421,7 @@ impl Writer {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => log::error!("event store {}: cannot be set aside: {error}", path.display()),
         }
-        match file::open(&self.directory, self.limits.pages, now) {
+        match file::open(&self.directory, self.limits.pages, now, &mut self.reserve) {
             Ok(Opened { writer, reader, content }) => {
                 self.connection = Some(writer);
                 self.owed = self.open.values().map(|i| IncidentChange::Open(Box::new(i.clone()))).collect();
