@@ -52,6 +52,8 @@ pub struct CameraCounters {
     pub dropped_receiving: Counter,
     /// Frames dropped behind the decoder, since the camera's thread did not take them in time.
     pub dropped_decoded: Counter,
+    /// Packets and frames that the decoder found damaged.
+    pub damaged: Counter,
     /// Packets and due frames of a catch-up that were passed over, since it was too far behind.
     pub skipped: Counter,
     /// Changes between quiet, watch and busy.

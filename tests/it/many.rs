@@ -2,7 +2,6 @@
 //!
 //! The long form runs under `./dev soak` (ten minutes: `./dev soak 600`) and judges memory; in `./dev test` it is half a
 //! minute, and memory is printed: pools that fill slowly are no leak.
-#![expect(clippy::print_stdout, reason = "measured figures, kept in the report of the run")]
 
 use std::time::Duration;
 

@@ -42,6 +42,8 @@ struct Link {
     first_frame: bool,
     /// Since when packets come that no decoder can begin with.
     waiting_since: Option<Mono>,
+    /// What this decoder has told of damage so far.
+    damaged: u64,
     /// The keyframe at which a decoder that failed was begun anew: not twice at the same one.
     restarted_at: Option<Pts>,
 }
@@ -64,6 +66,7 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
         watchdog: Watchdog::new(camera.deps.clock.now()),
         first_frame: true,
         waiting_since: None,
+        damaged: 0,
         restarted_at: None,
     };
     let mut received_dropped = 0;
@@ -95,6 +98,7 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
             recv(camera.ticks) -> _ => {
                 camera.tick();
                 count_dropped(camera, receiver, dropped);
+                count_damaged(camera, link);
                 if link.waiting_since.is_some_and(|since| camera.deps.clock.now().since(since) >= KEYFRAME_WITHIN) {
                     return Err(receiver.fault(FaultClass::Undecodable));
                 }
@@ -208,8 +212,15 @@ fn count_dropped(camera: &Camera, receiver: &Receiver, before: &mut u64) {
     *before = now;
 }
 
+fn count_damaged(camera: &Camera, link: &mut Link) {
+    let now = link.decoder.as_ref().map_or(0, |decoder| decoder.damaged());
+    camera.counters.damaged.add(now.saturating_sub(link.damaged));
+    link.damaged = now;
+}
+
 fn stop_decoder(camera: &Camera, link: &mut Link) {
-    link.frames = never();
+    count_damaged(camera, link);
+    (link.frames, link.damaged) = (never(), 0);
     if let Some(decoder) = link.decoder.take() {
         camera.counters.dropped_decoded.add(decoder.dropped());
     }

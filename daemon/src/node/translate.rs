@@ -220,6 +220,7 @@ pub(super) fn stats_of(counters: &CameraCounters) -> CameraStats {
     let ((infer, delay), clock) = (counters.means(), counters.clock());
     let [quiet_s, watch_s, busy_s] = counters.state_seconds();
     CameraStats {
+        damaged: counters.damaged.get(),
         skipped: counters.skipped.get(),
         transitions: counters.transitions.get(),
         quiet_s,

@@ -168,6 +168,8 @@ pub struct CameraStats {
     pub decoded: u64,
     /// Pictures that the detector saw.
     pub analysed: u64,
+    /// Packets and pictures that the decoder found damaged.
+    pub damaged: u64,
     /// Packets and due pictures that a catch-up passed over.
     pub skipped: u64,
     /// Changes between quiet, watch and busy.
@@ -360,6 +362,7 @@ mod tests {
             received_bytes: 80_000_000,
             decoded: 90_000,
             analysed: 18_000,
+            damaged: 2,
             skipped: 40,
             transitions: 17,
             quiet_s: 3_000.5,
