@@ -97,6 +97,12 @@ fn link_rows() -> Vec<Row> {
         udp(link("stall-udp", Wrong::Command("stall"), "stalled", Mend::Command("resume"))),
         link("unreachable", Wrong::Before("unreachable on"), "timeout", Mend::Command("unreachable off")),
         link("mute", Wrong::Before("mute on"), "read", Mend::Command("mute off")),
+        // A decoder that opens, and fails at every keyframe.
+        Row {
+            camera: clip(Kind::H264Chroma),
+            config: "decoder = \"libav\"\n".to_owned(),
+            ..link("chroma", Wrong::Always, "undecodable", Mend::Replace(Box::new(clip(Kind::H264))))
+        },
         // What the depayloader makes of it is no picture.
         Row {
             camera: Options { announce: Some("H265".to_owned()), ..clip(Kind::H264) },

@@ -52,6 +52,9 @@ pub enum Kind {
     /// The same with 2 B-frames.
     #[value(name = "h264-b")]
     H264B,
+    /// The same without B-frames in 4:2:2: no picture for `libav`.
+    #[value(name = "h264-422")]
+    H264Chroma,
     /// The same in H.265, without B-frames.
     H265,
     /// The same in MJPEG with the Huffman tables that RTP takes for granted (RFC 2435, 4.1).
@@ -75,6 +78,7 @@ impl Kind {
             Self::Demo => "demo",
             Self::H264 => "h264",
             Self::H264B => "h264-b",
+            Self::H264Chroma => "h264-422",
             Self::H265 => "h265",
             Self::Mjpeg => "mjpeg",
             Self::Size => "size",
@@ -134,6 +138,10 @@ impl Kind {
             Self::H264 | Self::Size | Self::Demo360 => {
                 "-c:v libx264 -preset veryfast -profile:v high -crf 26 -bf 0 -refs 1 -g 50 -keyint_min 50 \
                  -sc_threshold 0 -pix_fmt yuv420p -threads 1"
+            }
+            Self::H264Chroma => {
+                "-c:v libx264 -preset veryfast -profile:v high422 -crf 26 -bf 0 -refs 1 -g 50 -keyint_min 50 \
+                 -sc_threshold 0 -pix_fmt yuv422p -threads 1"
             }
             Self::H264B => {
                 "-c:v libx264 -preset veryfast -profile:v high -crf 26 -bf 2 -b_strategy 0 -g 50 -keyint_min 50 \

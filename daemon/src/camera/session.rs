@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Inbox, never, select};
+use vedette_analysis::gate::Decode;
 use vedette_core::{Frame, Mono, Pts};
 use vedette_ingest::ring::Entry;
 use vedette_ingest::{
@@ -40,10 +41,12 @@ struct Link {
     frames: Inbox<Frame>,
     watchdog: Watchdog,
     first_frame: bool,
-    /// Since when packets come that no decoder can begin with.
+    /// Since when packets come of which none is given to a decoder, though pictures are wanted.
     waiting_since: Option<Mono>,
     /// What this decoder has told of damage so far.
     damaged: u64,
+    /// Why the decoder failed last; nothing once a picture came.
+    failure: Option<Fault>,
     /// The keyframe at which a decoder that failed was begun anew: not twice at the same one.
     restarted_at: Option<Pts>,
 }
@@ -67,11 +70,12 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
         first_frame: true,
         waiting_since: None,
         damaged: 0,
+        failure: None,
         restarted_at: None,
     };
     let mut received_dropped = 0;
     let end = follow(camera, &receiver, &mut link, &mut received_dropped);
-    // The decoder first: it stops at once, and nothing is pushed into it any more.
+    // The decoder first: nothing is pushed into it any more.
     stop_decoder(camera, &mut link);
     count_dropped(camera, &receiver, &mut received_dropped);
     camera.recorder.cut();
@@ -102,8 +106,11 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
                 if link.waiting_since.is_some_and(|since| camera.deps.clock.now().since(since) >= KEYFRAME_WITHIN) {
                     return Err(receiver.fault(FaultClass::Undecodable));
                 }
-                if let Some(class) = link.watchdog.check(camera.deps.clock.now()) {
-                    return Err(receiver.fault(class));
+                // Packets that wait are no silence: a decoder may have held this thread up for as long as a stall.
+                let held_up = |class: &FaultClass| *class == FaultClass::Stalled && !receiver.items().is_empty();
+                if let Some(class) = link.watchdog.check(camera.deps.clock.now()).filter(|class| !held_up(class)) {
+                    let failure = link.failure.take().filter(|failure| failure.class == class);
+                    return Err(failure.unwrap_or_else(|| receiver.fault(class)));
                 }
             }
             // A cursor that is behind goes on by itself, as soon as the detector has answered.
@@ -151,6 +158,9 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) {
     camera.adaptive.receive(packet, moment);
     if link.decoder.is_none() && !packet.keyframe {
         camera.counters.dropped_waiting.one();
+    }
+    // In quiet nothing is to be decoded between two keyframes, however far apart they are.
+    if link.decoder.is_none() || camera.counters.decode() != Decode::Quiet {
         link.waiting_since.get_or_insert(now);
     }
 }
@@ -160,6 +170,8 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) {
 fn decode(camera: &mut Camera, link: &mut Link) -> Result<(), Fault> {
     for _ in 0..AT_ONCE {
         if camera.adaptive.is_behind() && camera.analyst.is_waiting() {
+            // It is the detector that is waited for.
+            link.waiting_since = None;
             break;
         }
         match camera.adaptive.next() {
@@ -169,15 +181,16 @@ fn decode(camera: &mut Camera, link: &mut Link) -> Result<(), Fault> {
                     decoder.flush();
                 }
             }
-            Some(Step::Push(entry)) => match push(camera, link, &entry) {
-                Ok(()) => link.watchdog.pushed(camera.deps.clock.now()),
-                Err(fault) if fault.is_configuration() => return Err(fault),
-                Err(fault) => {
-                    log::warn!(camera = camera.config.id.as_str(); "decoder restarted: {fault}");
-                    stop_decoder(camera, link);
-                    link.restarted_at = camera.adaptive.restart(link.restarted_at);
+            Some(Step::Push(entry)) => {
+                // Before it is known whether it fails: one that fails at every keyframe owes a picture too.
+                link.watchdog.pushed(camera.deps.clock.now());
+                link.waiting_since = None;
+                match push(camera, link, &entry) {
+                    Ok(()) => {}
+                    Err(fault) if fault.is_configuration() => return Err(fault),
+                    Err(fault) => restart_decoder(camera, link, fault),
                 }
-            },
+            }
         }
         // Frames that wait behind a burst of packets are taken before the decoder has to drop them.
         while let Ok(frame) = link.frames.try_recv() {
@@ -195,7 +208,6 @@ fn push(camera: &mut Camera, link: &mut Link, entry: &Entry) -> Result<(), Fault
             let stream = &entry.packet.stream;
             let config = decoder_config(&camera.config);
             let decoder = config.open(&camera.deps.descriptions, stream, &camera.masks)?;
-            link.waiting_since = None;
             link.frames = decoder.frames().clone();
             link.decoder.insert(decoder)
         }
@@ -203,6 +215,17 @@ fn push(camera: &mut Camera, link: &mut Link, entry: &Entry) -> Result<(), Fault
     decoder.set_skip(camera.adaptive.skip(decoder.gives_keyframes_alone()));
     decoder.push(&entry.packet, entry.moment)?;
     if camera.adaptive.is_behind() { decoder.settle() } else { Ok(()) }
+}
+
+/// Once more from the last keyframe, or from the next.
+fn restart_decoder(camera: &mut Camera, link: &mut Link, fault: Fault) {
+    // Said once, where it fails at each keyframe for the same reason.
+    if link.failure.as_ref() != Some(&fault) {
+        log::warn!(camera = camera.config.id.as_str(); "decoder restarted: {fault}");
+    }
+    stop_decoder(camera, link);
+    link.restarted_at = camera.adaptive.restart(link.restarted_at);
+    link.failure = Some(fault);
 }
 
 /// Packets that the receiver had to drop since the last look.
@@ -229,6 +252,7 @@ fn stop_decoder(camera: &Camera, link: &mut Link) {
 fn on_frame(camera: &mut Camera, link: &mut Link, frame: Frame) {
     camera.counters.decoded.one();
     link.watchdog.frame();
+    link.failure = None;
     camera.backoff.frame(camera.deps.clock.now());
     if std::mem::take(&mut link.first_frame) {
         let size = format!("{}x{}", frame.width(), frame.height());

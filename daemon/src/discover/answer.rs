@@ -115,7 +115,7 @@ fn service(word: &str) -> Option<String> {
 fn shown(text: &str) -> String {
     let steers = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     text.chars().filter(|&c| !steers(c)).take(CHARACTERS).collect()
 }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn nothing_in_it_steers_a_terminal_or_shows_a_login() {
         let scopes = format!(
-            "onvif://www.onvif.org/name/%1B[31mred%0a%E2%80%AE onvif://www.onvif.org/hardware/{}",
+            "onvif://www.onvif.org/name/%1B[31mred%0a%E2%80%AE%D8%9C onvif://www.onvif.org/hardware/{}",
             "x".repeat(999)
         );
         let xaddrs = "http://admin:geheim@10.0.0.17/onvif javascript:alert(1) http:// ftp://10.0.0.17/";

@@ -3,6 +3,7 @@
 //! Owns: the thread `main-<id>` and its supervision. Does not know: incidents. Where it fails, pictures come from the
 //! analysed stream, and events say that there is no clip.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -70,6 +71,14 @@ impl MainStream {
     }
 }
 
+/// A panic (a defect; the hook has logged where) is a fault like others: nobody else would begin the stream again.
+fn guarded(work: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = "an internal error ended the main stream; please report the line before";
+        Err(Fault::new(FaultClass::Read, what, "trying again"))
+    })
+}
+
 struct Work {
     source: SourceConfig,
     deps: MainStreamDeps,
@@ -82,7 +91,7 @@ struct Work {
 impl Work {
     fn run(mut self, stop: &Shutdown) {
         let (mut random, mut said) = (Random::from_system(), None);
-        while let Err(fault) = self.once(&mut said) {
+        while let Err(fault) = guarded(|| self.once(&mut said)) {
             self.recorder.main_cut(Some(fault.to_string()));
             let wait = self.backoff.failed(fault.class, random.unit());
             if said != Some(fault.class) {
@@ -133,5 +142,17 @@ impl Work {
         };
         receiver.close();
         ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_fault_after_which_it_goes_on() {
+        let fault = guarded(|| panic!("a defect")).unwrap_err();
+        assert!(!fault.is_configuration() && fault.message.contains("internal error"), "{fault}");
+        assert_eq!(guarded(|| Ok(())), Ok(()));
     }
 }

@@ -49,9 +49,11 @@ impl Ladder {
 pub struct Backoff {
     link: Ladder,
     configuration: Ladder,
-    /// Faults in a row, of the kind of the last one.
-    failures: u32,
-    last_was_configuration: bool,
+    /// Faults of the link since the last one of the configuration, or since frames came.
+    link_failures: u32,
+    /// Faults of the configuration since frames came. What happens to the link between two of them changes nothing: a
+    /// camera that locks its account may close connections meanwhile.
+    configuration_failures: u32,
     frames_since: Option<Mono>,
 }
 
@@ -67,14 +69,14 @@ impl Backoff {
 
     /// With ladders of one's own.
     pub const fn new(link: Ladder, configuration: Ladder) -> Self {
-        Self { link, configuration, failures: 0, last_was_configuration: false, frames_since: None }
+        Self { link, configuration, link_failures: 0, configuration_failures: 0, frames_since: None }
     }
 
     /// A frame (or packet, where nothing is decoded) came. After 10 s of them the waits begin anew.
     pub fn frame(&mut self, now: Mono) {
         let since = *self.frames_since.get_or_insert(now);
         if now.since(since) >= Self::HEALTHY {
-            self.failures = 0;
+            (self.link_failures, self.configuration_failures) = (0, 0);
         }
     }
 
@@ -82,17 +84,15 @@ impl Backoff {
     /// that share of the step (full jitter: cameras behind one dead switch do not come back together), faults of the
     /// configuration wait the whole step.
     pub fn failed(&mut self, class: FaultClass, random: f64) -> Duration {
-        let configuration = class.is_configuration();
-        if configuration != self.last_was_configuration {
-            self.failures = 0;
-        }
-        let step = self.failures;
-        self.failures = self.failures.saturating_add(1);
-        self.last_was_configuration = configuration;
         self.frames_since = None;
-        if configuration {
+        if class.is_configuration() {
+            self.link_failures = 0;
+            let step = self.configuration_failures;
+            self.configuration_failures = step.saturating_add(1);
             return self.configuration.step(step);
         }
+        let step = self.link_failures;
+        self.link_failures = step.saturating_add(1);
         let share = if random.is_nan() { 1.0 } else { random.clamp(0.0, 1.0) };
         self.link.step(step).mul_f64(share)
     }
@@ -127,6 +127,19 @@ mod tests {
             (0..=seconds).for_each(|s| backoff.frame(at(100 + s)));
             assert_eq!(backoff.failed(FaultClass::Read, 1.0).as_millis(), expected, "{seconds} s");
         }
+    }
+
+    #[test]
+    fn a_link_that_fails_between_two_refusals_does_not_hasten_the_next_login() {
+        let mut backoff = Backoff::default();
+        let mut refused = || {
+            let wait = backoff.failed(FaultClass::Auth, 0.0).as_secs();
+            assert_eq!(backoff.failed(FaultClass::Timeout, 1.0).as_millis(), 500);
+            wait
+        };
+        assert_eq!([refused(), refused(), refused()], [30, 60, 120]);
+        (0..=10).for_each(|s| backoff.frame(at(s)));
+        assert_eq!(backoff.failed(FaultClass::Auth, 0.0).as_secs(), 30, "frames make up for it");
     }
 
     #[test]

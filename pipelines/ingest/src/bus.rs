@@ -26,6 +26,8 @@ pub(crate) fn classify(error: &glib::Error, debug: &str, seen: Seen) -> FaultCla
     if let Some(kind) = error.kind::<ResourceError>() {
         return match kind {
             ResourceError::NotAuthorized => FaultClass::Auth,
+            // How some cameras say that the account is locked or may not watch: trying on keeps it locked.
+            ResourceError::Read if detail(text, debug).ends_with(" (403)") => FaultClass::Auth,
             ResourceError::NotFound => FaultClass::NotFound,
             ResourceError::OpenRead | ResourceError::OpenWrite | ResourceError::OpenReadWrite => {
                 if text.contains("Timeout") || debug.contains("Timeout") {
@@ -252,6 +254,18 @@ mod tests {
                 FaultClass::Timeout,
             ),
             Case(error(ResourceError::Read, "Could not receive"), "", false, FaultClass::Read),
+            Case(
+                error(ResourceError::Read, "Unhandled error"),
+                "gstrtspsrc.c(6954): gst_rtspsrc_send (): /GstPipeline:p/GstRTSPSrc:s:\nForbidden (403)",
+                false,
+                FaultClass::Auth,
+            ),
+            Case(
+                error(ResourceError::Read, "Unhandled error"),
+                "gstrtspsrc.c(6954): gst_rtspsrc_send (): /GstPipeline:p/GstRTSPSrc:s:\nService Unavailable (503)",
+                false,
+                FaultClass::Read,
+            ),
             Case(glib::Error::new(StreamError::CodecNotFound, "No stream"), "", false, FaultClass::Codec),
             Case(
                 glib::Error::new(StreamError::Failed, "Internal data stream error"),

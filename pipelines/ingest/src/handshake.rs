@@ -52,7 +52,8 @@ pub(crate) fn tls_reason(host: &str, port: u16, budget: Duration) -> Option<Stri
 /// What a camera says of itself before any login.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Greeting {
-    pub(crate) login: Login,
+    /// Absent where its answer does not tell.
+    pub(crate) login: Option<Login>,
     /// The certificate it shows, where it speaks TLS.
     pub(crate) certificate: Option<Fingerprint>,
 }
@@ -60,10 +61,7 @@ pub(crate) struct Greeting {
 /// Which login a camera asks for, by a DESCRIBE without one, and which certificate it shows.
 pub(crate) fn greeting(target: &Target, budget: Duration) -> std::io::Result<Greeting> {
     let mut stream = connect(&target.host, target.port, budget)?;
-    let request = format!(
-        "DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\nUser-Agent: vedette\r\n\r\n",
-        target.location
-    );
+    let request = question(target);
     if !target.tls {
         return Ok(Greeting { login: login_in(&ask(&mut stream, &request)?), certificate: None });
     }
@@ -73,7 +71,13 @@ pub(crate) fn greeting(target: &Target, budget: Duration) -> std::io::Result<Gre
     Ok(Greeting { login: login_in(&ask(&mut stream, &request)?), certificate })
 }
 
-fn login_in(answer: &str) -> Login {
+/// Without query, and without a path that holds a login: nobody has judged the certificate of who reads it.
+fn question(target: &Target) -> String {
+    let url = target.shown.split(['?', '…']).next().unwrap_or_default();
+    format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\nUser-Agent: vedette\r\n\r\n")
+}
+
+fn login_in(answer: &str) -> Option<Login> {
     let schemes: Vec<String> = answer
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -81,11 +85,12 @@ fn login_in(answer: &str) -> Login {
         .map(|(_, value)| value.trim().to_ascii_lowercase())
         .collect();
     if schemes.iter().any(|s| s.starts_with("digest")) {
-        Login::Digest
+        Some(Login::Digest)
     } else if schemes.iter().any(|s| s.starts_with("basic")) {
-        Login::Basic
+        Some(Login::Basic)
     } else {
-        Login::None
+        let given = answer.split_whitespace().nth(1) == Some("200");
+        given.then_some(Login::None)
     }
 }
 
@@ -185,17 +190,36 @@ mod tests {
 
     #[test]
     fn the_strongest_login_offered_counts() {
-        struct Case(&'static str, Login);
+        struct Case(&'static str, Option<Login>);
         let cases = [
-            Case("RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n", Login::None),
-            Case("RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n", Login::Basic),
+            Case("RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n", Some(Login::None)),
+            Case("RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n", None),
+            Case(
+                "RTSP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n",
+                Some(Login::Basic),
+            ),
             Case(
                 "RTSP/1.0 401 No\r\nwww-authenticate: Basic realm=\"x\"\r\nWWW-Authenticate: Digest realm=\"x\"\r\n",
-                Login::Digest,
+                Some(Login::Digest),
             ),
         ];
         for Case(answer, expected) in cases {
             assert_eq!(login_in(answer), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_not_trusted_yet_reads_no_login() {
+        struct Case(&'static str, &'static str);
+        for Case(url, asked) in [
+            Case("rtsps://viewer:geheim@cam/1?password=geheim", "DESCRIBE rtsps://cam/1 RTSP/1.0\r\n"),
+            Case(
+                "rtsp://cam:97/user=viewer_password=geheim_channel=1",
+                "DESCRIBE rtsp://cam:97/ RTSP/1.0\r\n",
+            ),
+        ] {
+            let question = question(&Target::new(&crate::testing::config(url)).unwrap());
+            assert!(question.starts_with(asked) && !question.contains("geheim"), "{question}");
         }
     }
 }

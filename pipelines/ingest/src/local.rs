@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use url::Url;
+use vedette_core::secret::redacted;
 
 use crate::{Fault, FaultClass};
 
@@ -74,7 +75,9 @@ impl Local {
     }
 
     fn new(scheme: &'static Scheme, url: Url) -> Result<Self, String> {
-        let wrong = |what: &str| Err(format!("`{url}` {what}: write {}", scheme.example));
+        // What is not written as it must be may be the address of a camera with a login in it.
+        let shown = redacted(url.as_str());
+        let wrong = |what: &str| Err(format!("`{shown}` {what}: write {}", scheme.example));
         if url.host_str().is_some_and(|host| !host.is_empty()) {
             return wrong("names a host, but is on this machine");
         }
@@ -250,6 +253,10 @@ mod tests {
         ] {
             let error = Local::of(address).expect(address).expect_err(address);
             assert!(error.contains(part), "{address}: {error}");
+        }
+        for address in ["v4l2://admin:geheim@cam", "test://admin:geheim@cam/x", "file:///x?password=geheim"] {
+            let error = Local::of(address).expect(address).expect_err(address);
+            assert!(!error.contains("geheim"), "{error}");
         }
     }
 

@@ -131,7 +131,7 @@ pub fn probe(
         measured: measure(&samples, stream.fps),
         clock: offset.map_or(ClockSource::Host, |_| ClockSource::Camera),
         clock_offset: offset,
-        login: greeting.map(|g| g.login),
+        login: greeting.and_then(|g| g.login),
         certificate: greeting.and_then(|g| g.certificate),
         transport: config.route.worked().unwrap_or(target.transport),
         advice: Vec::new(),

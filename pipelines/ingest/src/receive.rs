@@ -27,6 +27,11 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 static LEAKED: AtomicU64 = AtomicU64::new(0);
 
+/// A pipeline was left alone.
+pub(crate) fn count_leaked() {
+    LEAKED.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Pipelines that did not stop within 5 s and were left alone, since the process began.
 pub fn leaked_pipelines() -> u64 {
     LEAKED.load(Ordering::Relaxed)
@@ -166,7 +171,7 @@ impl Receiver {
         let stopped = self.stop();
         let clean = stopped.is_none_or(|done| done.recv_timeout(STOP_DEADLINE).is_ok());
         if !clean {
-            LEAKED.fetch_add(1, Ordering::Relaxed);
+            count_leaked();
             log::warn!(camera = self.shared.camera.as_str(); "pipeline does not stop: it is left alone");
         }
         clean
@@ -223,7 +228,11 @@ fn on_message(message: &gst::Message, shared: &Arc<Shared>) {
                 shared.end(fault);
             } else if class == FaultClass::Refused && shared.target.wants_a_closer_look() {
                 explain_refusal(shared, text);
-            } else if class == FaultClass::Codec && seen.video && !seen.linked {
+            } else if class == FaultClass::Codec
+                && seen.video
+                && !seen.linked
+                && shared.target.local.is_none()
+            {
                 shared.end(refused_way(&shared.target));
             } else if shared.lacks_datagrams() && debug.contains("UDP packets") {
                 shared.end(no_datagrams(&shared.target));

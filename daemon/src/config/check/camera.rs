@@ -70,12 +70,14 @@ pub(super) fn build(
     if clean.user.is_some() || clean.password.is_some() {
         check.warning(&keys, url::login_remedy("camera", id));
     }
-    let secure = clean.scheme == "rtsps";
-    if secure && transport == Transport::Udp {
-        let message = format!("`camera.{id}`: over UDP pictures are not encrypted, though `url` says rtsps");
+    let main_secure = main_url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
+    let secure = [("url", clean.scheme == "rtsps"), ("main_url", main_secure)].into_iter().find(|(_, s)| *s);
+    if let Some((key, _)) = secure.filter(|_| transport == Transport::Udp) {
+        let message =
+            format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
         check.warning(&["camera", id, "transport"], message);
     }
-    let secure = secure || main_url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
+    let secure = secure.is_some();
     let trust = trust(check, id, secure, (ca.map(|file| folder.join(file)), pin, tls));
     Some(Camera {
         id: name?,

@@ -2,11 +2,11 @@
 //!
 //! Owns: the decode pipeline and its threads. Does not know: other decoders, which of them is best.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc, AppSrcCallbacks};
@@ -15,6 +15,7 @@ use vedette_core::{Frame, Moment, Pts};
 use super::{Decoder, Moments, Outlet};
 use crate::mask::Painter;
 use crate::picture::frame_of;
+use crate::receive::count_leaked;
 use crate::{Description, Fault, FaultClass, Masks, Packet, StreamInfo};
 
 /// Packets that wait before a decoder; the next push waits with them.
@@ -22,6 +23,9 @@ const WAITING_PACKETS: u64 = 2;
 
 /// How long a decoder may refuse the next packet.
 const PUSH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a pipeline may take to stop: software takes well under 1 ms. A device that hangs never returns.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the decoder's threads share with the caller.
 struct Shared {
@@ -32,6 +36,8 @@ struct Shared {
     room_lock: Mutex<()>,
     /// How many marks have come behind the packets before them.
     marks: AtomicU64,
+    /// The decoder is dropped: what still comes out of a device that hung is nobody's.
+    gone: AtomicBool,
 }
 
 impl Shared {
@@ -99,6 +105,7 @@ impl GstDecoder {
             room: Condvar::new(),
             room_lock: Mutex::default(),
             marks: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
         });
         count_marks(&input, &shared).ok_or_else(|| description.lacks("in"))?;
         input.set_format(gst::Format::Time);
@@ -126,6 +133,21 @@ impl GstDecoder {
             caps.clone_into(&mut self.caps);
         }
         Ok(())
+    }
+
+    /// Passes through states on a thread of its own: with a device that hangs that never ends, and the caller is the
+    /// camera's thread. False where it has not ended in time.
+    fn pass_through(&self, states: &'static [gst::State]) -> bool {
+        let (pipeline, (done, passed)) = (self.pipeline.clone(), bounded(1));
+        let spawned = std::thread::Builder::new().name("decoder-state".to_owned()).spawn(move || {
+            for &state in states {
+                // A failure shows at the next push.
+                let _ = pipeline.set_state(state);
+            }
+            drop(pipeline);
+            let _ = done.send(());
+        });
+        spawned.is_ok() && passed.recv_timeout(STOP_DEADLINE).is_ok()
     }
 
     fn take_fault(&self) -> Option<Fault> {
@@ -189,12 +211,14 @@ impl Decoder for GstDecoder {
 
     fn flush(&mut self) {
         *self.shared.moments() = Moments::default();
-        // Ready and back frees the pictures held inside; with a software decoder that takes well under 1 ms. A
-        // failure shows at the next push.
-        let _ = self.pipeline.set_state(gst::State::Ready);
+        // Ready and back frees the pictures held inside.
+        if !self.pass_through(&[gst::State::Ready, gst::State::Playing]) {
+            let what = "the decoder hangs and cannot be flushed";
+            let remedy = "choose another decode description if it stays so";
+            self.shared.fail(Fault::new(FaultClass::Undecodable, what, remedy));
+        }
         // Marks that were inside are gone with it.
         self.shared.marks.store(self.marks, Ordering::Release);
-        let _ = self.pipeline.set_state(gst::State::Playing);
         self.outlet.clear();
     }
 
@@ -209,8 +233,11 @@ impl Decoder for GstDecoder {
 
 impl Drop for GstDecoder {
     fn drop(&mut self) {
-        // A pipeline without network stops at once; a failure leaves nothing to do.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        self.shared.gone.store(true, Ordering::Release);
+        if !self.pass_through(&[gst::State::Null]) {
+            count_leaked();
+            log::warn!("a decoder does not stop: it is left alone");
+        }
     }
 }
 
@@ -222,6 +249,9 @@ fn deliver(output: &AppSink, shared: &Arc<Shared>, masks: &Masks, outlet: Outlet
     let (shared, mut painter) = (Arc::clone(shared), Painter::new(masks));
     let callbacks = AppSinkCallbacks::builder().new_sample(move |sink| {
         let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        if shared.gone.load(Ordering::Acquire) {
+            return Err(gst::FlowError::Flushing);
+        }
         let pts = sample.buffer().and_then(gst::BufferRef::pts).map(|t| Pts::from_nanos(t.nseconds()));
         // A picture whose packet was flushed is nobody's.
         let Some((moment, keyframe)) = pts.and_then(|pts| shared.moments().take(pts)) else {

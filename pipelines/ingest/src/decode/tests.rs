@@ -317,6 +317,29 @@ fn libav_takes_over_from_a_device_that_fails() {
 }
 
 #[test]
+fn a_device_that_hangs_holds_nobody_up() {
+    let packets = encoded(Codec::H264, &encoder(Codec::H264, "ball"), 30);
+    let decode = "avdec_h264 max-threads=1 ! video/x-raw,format=I420 ! appsink name=out";
+    // Over an hour: it never ends.
+    let launch = format!("appsrc name=in ! identity sleep-time=4000000000 ! {decode}");
+    let (_folder, descriptions) = with_description(&format!("{DEVICE}requires = []\nlaunch = '{launch}'"));
+    for behind in [false, true] {
+        let leaked = crate::leaked_pipelines();
+        let mut decoder = open_decoder(&descriptions, &packets[0].stream, &Masks::none()).unwrap();
+        let mut frames = Vec::new();
+        for (n, packet) in (0..).zip(&packets) {
+            decoder.push(packet, moment(Pts::from_nanos(n * 40_000_000))).unwrap();
+            if behind {
+                decoder.settle().unwrap();
+            }
+            frames.extend(decoder.frames().try_iter());
+        }
+        assert_eq!(frames.len(), 30, "{behind}");
+        assert!(crate::leaked_pipelines() > leaked, "{behind}");
+    }
+}
+
+#[test]
 fn a_device_that_works_goes_before_libav() {
     let packets = encoded(Codec::H264, &encoder(Codec::H264, "ball"), 30);
     // Recognised by its size.

@@ -181,7 +181,8 @@ impl Decoder for Selected {
     }
 
     fn settle(&mut self) -> Result<(), Fault> {
-        self.decoder.settle()
+        let settled = self.decoder.settle();
+        self.judge(settled)
     }
 
     fn finish(&mut self) -> Result<(), Fault> {
