@@ -6,7 +6,7 @@
 //! evidence and why. An event never waits for its evidence either: it names what will come, and word of a file goes
 //! into the outbox once the file is complete and synced.
 //!
-//! Packets that are not on disk are in memory alone: the process leaves no core dump (`LimitCORE=0` of the unit).
+//! Packets that are not on disk are in memory alone: the process leaves no core dump (`process_env`).
 
 mod desk;
 mod files;

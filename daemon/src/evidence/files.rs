@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use vedette_core::{CameraId, EvidenceKind, Severity};
 
 /// In the state directory.
 pub(super) const FOLDER: &str = "evidence";
+
+/// In the place of an event's kind: whoever asked for it was answered, and nobody else hears of it.
+pub(super) const COMMAND: &str = "command";
 
 /// Ends the name of what is not complete.
 const PART: &str = ".part";
@@ -102,7 +105,7 @@ pub(super) struct Complete {
     pub(super) sha256: String,
 }
 
-/// A file under its first name, empty. Dropped before [`Draft::complete`], it is removed.
+/// A file under its first name, empty. Dropped, it loses that name: with [`Draft::complete`] it has another.
 pub(super) struct Draft {
     label: Label,
     path: PathBuf,
@@ -114,7 +117,11 @@ impl Draft {
     /// Makes the file in `root` (the folder of evidence), readable by nobody else.
     pub(super) fn create(root: &Path, label: Label) -> io::Result<Self> {
         let folder = root.join(label.camera.as_str());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        if !folder.is_dir() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            // A folder whose own name a power cut takes would take its files along.
+            root.parent().into_iter().chain([root]).try_for_each(|above| File::open(above)?.sync_all())?;
+        }
         let path = folder.join(label.part());
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
@@ -145,13 +152,18 @@ impl Draft {
         whole.map_or(Ok(false), |at| self.file.set_len(at).map(|()| true))
     }
 
-    /// Gives it its name; from here on a power cut takes nothing away.
-    pub(super) fn complete(mut self) -> io::Result<Complete> {
+    /// Gives it its name; from here on a power cut takes nothing away. It keeps the first one beside it until it is
+    /// dropped, by which a next start knows that word of it may not have gone out.
+    pub(super) fn complete(&mut self) -> io::Result<Complete> {
         self.file.sync_all()?;
         let complete = digest(&mut self.file)?;
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::rename(&self.path, folder.join(self.label.name()))?;
-        self.done = true;
+        let named = folder.join(self.label.name());
+        if fs::hard_link(&self.path, &named).is_err() && !is_one_file(&self.path, &named) {
+            // Not every file system has two names for a file.
+            fs::rename(&self.path, &named)?;
+            self.done = true;
+        }
         File::open(folder)?.sync_all()?;
         Ok(complete)
     }
@@ -163,6 +175,12 @@ impl Drop for Draft {
             log::warn!(camera = self.label.camera.as_str(); "{} is left behind", self.path.display());
         }
     }
+}
+
+/// Whether both names are there, of one file.
+fn is_one_file(a: &Path, b: &Path) -> bool {
+    let of = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    of(a).is_some_and(|a| of(b) == Some(a))
 }
 
 fn digest(file: &mut File) -> io::Result<Complete> {
@@ -230,17 +248,29 @@ pub(super) fn list(root: &Path) -> io::Result<(Vec<Found>, Parts)> {
     Ok((found, parts))
 }
 
-/// Takes over what a crash left unfinished: a clip is cut behind its last whole fragment and may be completed; all else
-/// is removed. With it comes when it was written last.
+/// Takes over what a crash left unfinished: what is complete but for the word of it; a clip, which is cut behind its last
+/// whole fragment and may be completed; all else is removed. With it comes the capture time of its last frame.
 pub(super) fn adopt(camera: &CameraId, path: &Path) -> io::Result<Option<(Draft, Timestamp)>> {
     let label = path.file_name().and_then(|n| n.to_str()).and_then(|n| Label::of_part(camera, n));
-    let Some(label) = label.filter(|label| label.kind == EvidenceKind::Clip) else {
+    let is_complete = |label: &Label| is_one_file(path, &path.with_file_name(label.name()));
+    let of_use = |label: &Label| match label.kind {
+        EvidenceKind::Clip => true,
+        EvidenceKind::Snapshot => label.event_kind != COMMAND && is_complete(label),
+    };
+    let Some(label) = label.filter(of_use) else {
         fs::remove_file(path)?;
         return Ok(None);
     };
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let last = Timestamp::try_from(file.metadata()?.modified()?).unwrap_or_default();
+    let last = match label.kind {
+        EvidenceKind::Snapshot => label.from,
+        EvidenceKind::Clip => Timestamp::try_from(file.metadata()?.modified()?).unwrap_or_default(),
+    };
+    let complete = is_complete(&label);
     let mut draft = Draft { label, path: path.to_owned(), file, done: false };
+    if complete {
+        return Ok(Some((draft, last)));
+    }
     // Dropped without a fragment, it removes its file.
     Ok(draft.cut()?.then_some((draft, last)))
 }
@@ -307,6 +337,7 @@ mod tests {
         assert!(names(root.path())[0].ends_with(".part"));
         assert!(list(root.path()).unwrap().0.is_empty());
         let complete = draft.complete().unwrap();
+        drop(draft);
         // FIPS 180-2, appendix B.1.
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned();
         assert_eq!(complete, Complete { bytes: 3, sha256 });
@@ -349,9 +380,34 @@ mod tests {
         {
             let path = torn(root.path(), EvidenceKind::Clip, &[&whole[..], rest].concat());
             assert_eq!(list(root.path()).unwrap().1, [(CameraId::new("gate").unwrap(), path.clone())]);
-            let (draft, _) = adopt(&CameraId::new("gate").unwrap(), &path).unwrap().unwrap();
+            let (mut draft, _) = adopt(&CameraId::new("gate").unwrap(), &path).unwrap().unwrap();
             assert_eq!(*draft.label(), label(EvidenceKind::Clip));
             assert_eq!(draft.complete().unwrap().bytes, whole.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_complete_is_taken_over_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        for (kind, event_kind, told) in [
+            (EvidenceKind::Snapshot, "intrusion", true),
+            (EvidenceKind::Clip, "intrusion", true),
+            (EvidenceKind::Snapshot, COMMAND, false),
+        ] {
+            let label = Label { event_kind, ..label(kind) };
+            let mut draft = Draft::create(root.path(), label.clone()).unwrap();
+            draft.file().write_all(b"more than fragments").unwrap();
+            let complete = draft.complete().unwrap();
+            let path = draft.path().to_owned();
+            // The process ends here.
+            draft.done = true;
+            drop(draft);
+            assert_eq!(names(root.path()).len(), 2, "its name, and the mark that nobody was told");
+            let adopted = adopt(&label.camera, &path).unwrap();
+            assert_eq!(adopted.is_some(), told, "{label:?}");
+            adopted.into_iter().for_each(|(mut draft, _)| assert_eq!(draft.complete().unwrap(), complete));
+            assert_eq!(names(root.path()), [label.name()]);
+            fs::remove_file(root.path().join("gate").join(label.name())).unwrap();
         }
     }
 

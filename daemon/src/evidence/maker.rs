@@ -46,15 +46,16 @@ impl Maker {
     }
 
     /// Completes a file and says so; `to` is the capture time of its last frame.
-    pub(super) fn complete(&self, draft: Draft, to: Timestamp) -> Result<(), ClipError> {
-        let label = draft.label().clone();
-        let complete = self.store(draft)?;
-        self.announce(label, complete, to);
+    pub(super) fn complete(&self, mut draft: Draft, to: Timestamp) -> Result<(), ClipError> {
+        let complete = self.store(&mut draft)?;
+        self.announce(draft.label().clone(), complete, to);
+        // Not before: a crash in between is seen by it, and the next start says it.
+        drop(draft);
         Ok(())
     }
 
     /// Completes a file of which nobody is told.
-    pub(super) fn store(&self, draft: Draft) -> Result<Complete, ClipError> {
+    pub(super) fn store(&self, draft: &mut Draft) -> Result<Complete, ClipError> {
         let path = self.root.join(draft.label().camera.as_str()).join(draft.label().name());
         let complete = draft.complete().map_err(|error| self.of_disk(&error))?;
         self.remember(&path);

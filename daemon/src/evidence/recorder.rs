@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use jiff::Timestamp;
 use uuid::Uuid;
 use vedette_core::{Event, EvidenceKind, EvidenceNames, Frame, Moment, Phase, Pts, Severity};
-use vedette_ingest::{Codec, Masks, Packet, Ring, ring::Entry};
+use vedette_ingest::{Codec, Masks, Packet, Ring, StreamInfo, ring::Entry};
 
 use super::desk::{Desk, Job, Picture, Snapshot, Task};
 use super::files::{self, Label};
@@ -77,6 +77,12 @@ pub struct Order {
     clip: bool,
 }
 
+/// Whether two streams' pictures are of one codec, size and shape.
+fn same_picture(a: &Arc<StreamInfo>, b: &Arc<StreamInfo>) -> bool {
+    let of = |stream: &StreamInfo| (stream.codec, stream.width, stream.height, stream.aspect());
+    Arc::ptr_eq(a, b) || of(a) == of(b)
+}
+
 impl Recorder {
     pub(super) fn new(config: &Arc<config::Camera>, counters: &Arc<CameraCounters>, desk: Desk) -> Self {
         // Without clips, what a picture of now needs.
@@ -122,6 +128,11 @@ impl Recorder {
     fn record(&self, packet: &Packet, moment: Moment) {
         let mut inner = self.inner();
         inner.trouble = None;
+        let before = inner.ring.iter().next_back().map(|entry| Arc::clone(&entry.packet.stream));
+        if before.is_some_and(|before| !same_picture(&before, &packet.stream)) {
+            // No file can hold both, and masks are looked at against the picture of now.
+            self.forget(&mut inner);
+        }
         inner.ring.push(packet.clone(), moment);
         let mut clips = std::mem::take(&mut inner.clips);
         clips.retain_mut(|clip| {
@@ -192,19 +203,26 @@ impl Recorder {
 
     fn end_all(&self, why: Option<String>) {
         let mut inner = self.inner();
-        inner.clips.drain(..).for_each(|mut clip| self.end(&mut clip));
-        inner.ring.clear();
+        self.forget(&mut inner);
         inner.trouble = why;
     }
 
-    /// A moment of the analysed stream on the line of the recorded one; their wall clocks tell.
+    /// Ends all clips where the past does.
+    fn forget(&self, inner: &mut Inner) {
+        inner.clips.drain(..).for_each(|mut clip| self.end(&mut clip));
+        inner.ring.clear();
+    }
+
+    /// A moment of the analysed stream on the line of the recorded one; their wall clocks tell. Those that lie further
+    /// apart than an event can be late do not agree (one is the camera's, or one was set): then it is now.
     fn on_line(&self, inner: &Inner, at: Moment) -> Pts {
         let newest = inner.ring.iter().next_back().map(|entry| entry.moment);
         let Some(newest) = newest.filter(|_| self.has_main()) else { return at.pts };
         let behind = newest.wall.duration_since(at.wall);
-        match Duration::try_from(behind) {
-            Ok(behind) => newest.pts - behind,
-            Err(_) => newest.pts + behind.unsigned_abs(),
+        match (Duration::try_from(behind), behind.unsigned_abs()) {
+            (_, apart) if apart > LATE => newest.pts,
+            (Ok(behind), _) => newest.pts - behind,
+            (Err(_), ahead) => newest.pts + ahead,
         }
     }
 
@@ -392,8 +410,11 @@ impl Recorder {
         let Some(last) = entries.last() else {
             return Err(format!("camera {} gives no video at the moment", self.config.id));
         };
-        let label =
-            self.label((Uuid::new_v4(), "command", Severity::Info), EvidenceKind::Snapshot, last.moment.wall);
+        let label = self.label(
+            (Uuid::new_v4(), files::COMMAND, Severity::Info),
+            EvidenceKind::Snapshot,
+            last.moment.wall,
+        );
         let snapshot = Snapshot {
             label,
             picture: Picture::Packets(entries, self.masks.clone()),
@@ -411,7 +432,6 @@ mod tests {
     use super::*;
     use crossbeam_channel::Receiver;
     use vedette_core::{BBox, ClockSource, Mono};
-    use vedette_ingest::StreamInfo;
 
     struct Rig {
         recorder: Recorder,
@@ -633,6 +653,56 @@ mod tests {
         let (names, _) = rig.promise(12_000, Phase::Once, Severity::Alarm);
         assert!(names.snapshot.is_some(), "of the analysed stream");
         assert_eq!(names.missing.as_deref(), Some("no main stream: refused: it is off"));
+    }
+
+    #[test]
+    fn wall_clocks_that_disagree_make_no_clip_of_an_hour_and_none_of_nothing() {
+        for minutes in [-60, 60] {
+            let mut rig = rig(&format!("main_url = \"rtsp://127.0.0.1/y\"\n{ON}"));
+            rig.packets(6_000);
+            let mut event = event(5_000, Phase::Once, Severity::Alarm);
+            event.decided.wall += jiff::SignedDuration::from_mins(minutes);
+            let order = rig.recorder.promise(&mut event).unwrap();
+            rig.recorder.begin(order);
+            rig.packets(12_000);
+            let clip = rig.clip();
+            assert_eq!((clip.first(), clip.last()), (Some(&4_000), Some(&8_900)), "{minutes} min");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_another_size_ends_clips_and_begins_the_past_anew() {
+        let mut rig = rig(ON);
+        rig.packets(3_000);
+        rig.recorder.begin(rig.promise(3_000, Phase::Once, Severity::Alarm).1.unwrap());
+        rig.stream = stream(Codec::H264, (320, 240));
+        rig.packets(4_500);
+        assert!(matches!(rig.jobs.try_iter().last(), Some(Job::End(_))));
+        rig.recorder.begin(rig.promise(4_500, Phase::Once, Severity::Alarm).1.unwrap());
+        rig.packets(9_000);
+        let clip = rig.clip();
+        assert_eq!(
+            (clip.first(), clip.last()),
+            (Some(&4_000), Some(&7_400)),
+            "of one size, with the incident"
+        );
+    }
+
+    #[test]
+    fn what_was_of_another_shape_before_is_in_no_masked_clip() {
+        let masks = format!("{MASK}{}", MASK.replace("gate.mask", "gate.main_mask"));
+        let main = "main_url = \"rtsp://127.0.0.1/y\"\n";
+        let mut rig = rig(&format!("{main}{ON}mask_clips = \"reencode\"\n{masks}"));
+        rig.stream = stream(Codec::H264, (640, 480));
+        rig.packets(3_000);
+        rig.stream = stream(Codec::H264, (640, 360));
+        rig.packets(4_500);
+        rig.frame((64, 36), 4_500);
+        rig.recorder.begin(rig.promise(4_500, Phase::Once, Severity::Alarm).1.unwrap());
+        rig.packets(9_000);
+        let task = rig.tasks.try_recv().unwrap();
+        assert!(task.entries.iter().all(|entry| entry.packet.stream.height == 360));
+        assert_eq!(task.entries.len(), 35);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Writer {
             draft.file().write_all(&bytes).map_err(|error| self.maker.of_disk(&error))?;
             match &reply {
                 // Whoever asked is answered; nobody else has heard of it.
-                Some(_) => self.maker.store(draft).map(drop),
+                Some(_) => self.maker.store(&mut draft).map(drop),
                 None => self.maker.complete(draft, frame.moment().wall),
             }
         });
@@ -320,7 +320,7 @@ mod tests {
         let clock: Arc<dyn Clock> = simulated.clone();
         let model = ModelStamp { name: "m".into(), sha256: "00".into(), provider: "cpu".into() };
         let stamp = Stamp::new(Name::new("box").unwrap(), "00", model);
-        let outbox = SqliteOutbox::open(state, stamp, &[], &clock).unwrap();
+        let outbox = SqliteOutbox::open(state, stamp, &[sink()], &clock).unwrap();
         let deps = EvidenceDeps {
             state: state.to_owned(),
             clock: Arc::clone(&clock),
@@ -329,6 +329,37 @@ mod tests {
         };
         let (desk, _, _) = Desk::new();
         (Writer::new(Arc::new(Maker::new(&deps, desk)), config, clock), simulated)
+    }
+
+    fn sink() -> Name {
+        Name::new("main").unwrap()
+    }
+
+    #[test]
+    fn word_that_a_crash_swallowed_is_given_by_the_next_start_once() {
+        let state = tempfile::tempdir().unwrap();
+        let (writer, _) = writer(state.path(), &WIDE);
+        let label = Label {
+            camera: vedette_core::CameraId::new("gate").unwrap(),
+            id: Uuid::from_u128(1),
+            kind: vedette_core::EvidenceKind::Snapshot,
+            event_kind: "intrusion",
+            severity: vedette_core::Severity::Alarm,
+            from: now(),
+        };
+        let mut draft = writer.maker.create(label.clone()).unwrap();
+        draft.file().write_all(b"a picture").unwrap();
+        writer.maker.store(&mut draft).unwrap();
+        // The process ends before the word is in the outbox.
+        std::mem::forget(draft);
+        for _start in 0..2 {
+            writer.adopt();
+            assert_eq!(writer.maker.outbox.depth(&sink()), 1);
+            assert_eq!(names(state.path()), [label.name()]);
+        }
+        let word = writer.maker.outbox.next(&sink(), 0).unwrap();
+        let word: serde_json::Value = serde_json::from_slice(&word.messages[0].payload).unwrap();
+        assert_eq!((&word["file"], &word["bytes"]), (&label.name().into(), &9.into()));
     }
 
     /// A file that was made so long before now.
@@ -377,8 +408,7 @@ mod tests {
             severity: vedette_core::Severity::Alarm,
             from: now(),
         };
-        let draft = writer.maker.create(label).unwrap();
-        draft.complete().map(drop).unwrap();
+        writer.maker.create(label).unwrap().complete().map(drop).unwrap();
         let path = state.path().join("evidence/gate/00000000-0000-0000-0000-000000000001.jpg");
         assert!(path.exists());
         // Made by this process an hour ago, on a clock that stood at 1970 then.

@@ -171,10 +171,13 @@ impl ClipWriter {
         Ok(Self { file, stream: Arc::clone(stream), first: None })
     }
 
-    /// Whether a packet can go into the same file: of the same codec and size.
+    /// Whether a packet can go into the same file: of the same codec, size and profile. A file whose profile
+    /// changes is one that nobody reads.
     pub fn takes(&self, packet: &Packet) -> bool {
         let (ours, its) = (&self.stream, &packet.stream);
-        Arc::ptr_eq(ours, its) || (ours.codec, ours.width, ours.height) == (its.codec, its.width, its.height)
+        Arc::ptr_eq(ours, its)
+            || (ours.codec, ours.width, ours.height, &ours.profile)
+                == (its.codec, its.width, its.height, &its.profile)
     }
 
     /// Adds a packet in decoding order; waits while the disk is behind. The first must be a keyframe; pictures that
@@ -302,9 +305,9 @@ mod tests {
         reader.map(|frame| frame.unwrap()).collect()
     }
 
-    /// What somebody else's reader makes of it: packets, decoded pictures, seconds, codec.
+    /// What somebody else's reader makes of it: codec, kind, the name players know it by, decoded pictures; seconds.
     fn ffprobe(path: &Path) -> (String, f64) {
-        let entries = "stream=codec_name,nb_read_frames:format=duration:stream=codec_type";
+        let entries = "stream=codec_name,codec_type,codec_tag_string,nb_read_frames:format=duration";
         let asked = ["-v", "error", "-count_frames", "-of", "default=nw=1:nk=1", "-show_entries", entries];
         let told = Command::new("ffprobe").args(asked).arg(path).output().unwrap();
         let text = String::from_utf8(told.stdout).unwrap();
@@ -319,9 +322,9 @@ mod tests {
     fn every_codec_is_copied_frame_by_frame() {
         struct Case(Codec, &'static str, String);
         let cases = [
-            Case(Codec::H264, "h264 video 110", encoder(Codec::H264, "ball")),
-            Case(Codec::H264, "h264 video 110", with_b_frames()),
-            Case(Codec::H265, "hevc video 110", encoder(Codec::H265, "ball")),
+            Case(Codec::H264, "h264 video avc1 110", encoder(Codec::H264, "ball")),
+            Case(Codec::H264, "h264 video avc1 110", with_b_frames()),
+            Case(Codec::H265, "hevc video hvc1 110", encoder(Codec::H265, "ball")),
         ];
         let folder = tempfile::tempdir().unwrap();
         for (n, Case(codec, expected, encode)) in cases.iter().enumerate() {
@@ -340,6 +343,19 @@ mod tests {
                 assert!((39..=41).contains(&step), "case {n}: {step} ms after {:?}", pair[0]);
             }
         }
+    }
+
+    #[test]
+    fn another_profile_is_no_part_of_a_clip_which_it_would_make_unreadable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.mp4");
+        let other = encoder(Codec::H264, "ball").replace("zerolatency", "zerolatency cabac=true dct8x8=true");
+        let (day, night) =
+            (encoded(Codec::H264, &encoder(Codec::H264, "ball"), 50), encoded(Codec::H264, &other, 1));
+        let writer = write(&path, &day);
+        assert!(writer.takes(&day[49]) && !writer.takes(&night[0]));
+        writer.finish().unwrap();
+        assert_eq!(ffprobe(&path).0, "h264 video avc1 50");
     }
 
     #[test]
@@ -404,7 +420,7 @@ mod tests {
         }
         encoder.unwrap().finish().unwrap();
         let frames = read(&path);
-        assert_eq!(ffprobe(&path).0, "h264 video 40");
+        assert_eq!(ffprobe(&path).0, "h264 video avc1 40");
         // As above, a reader may leave out the first.
         assert!(frames.len() >= 39, "{}", frames.len());
         for frame in frames {
