@@ -77,10 +77,14 @@ pub struct Order {
     clip: bool,
 }
 
-/// Whether two streams' pictures are of one codec, size and shape.
+/// Whether two streams' pictures are of one codec, profile, size and shape: one clip holds both, and one set of masks
+/// fits them.
 fn same_picture(a: &Arc<StreamInfo>, b: &Arc<StreamInfo>) -> bool {
-    let of = |stream: &StreamInfo| (stream.codec, stream.width, stream.height, stream.aspect());
-    Arc::ptr_eq(a, b) || of(a) == of(b)
+    let alike = |a: &StreamInfo, b: &StreamInfo| {
+        (a.codec, a.width, a.height, a.aspect(), &a.profile)
+            == (b.codec, b.width, b.height, b.aspect(), &b.profile)
+    };
+    Arc::ptr_eq(a, b) || alike(a, b)
 }
 
 impl Recorder {
@@ -671,21 +675,21 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_another_size_ends_clips_and_begins_the_past_anew() {
-        let mut rig = rig(ON);
-        rig.packets(3_000);
-        rig.recorder.begin(rig.promise(3_000, Phase::Once, Severity::Alarm).1.unwrap());
-        rig.stream = stream(Codec::H264, (320, 240));
-        rig.packets(4_500);
-        assert!(matches!(rig.jobs.try_iter().last(), Some(Job::End(_))));
-        rig.recorder.begin(rig.promise(4_500, Phase::Once, Severity::Alarm).1.unwrap());
-        rig.packets(9_000);
-        let clip = rig.clip();
-        assert_eq!(
-            (clip.first(), clip.last()),
-            (Some(&4_000), Some(&7_400)),
-            "of one size, with the incident"
-        );
+    fn a_picture_of_another_size_or_profile_ends_clips_and_begins_the_past_anew() {
+        let mut other = (*rig(ON).stream).clone();
+        other.profile = Some("constrained-baseline".to_owned());
+        for then in [stream(Codec::H264, (320, 240)), Arc::new(other)] {
+            let mut rig = rig(ON);
+            rig.packets(3_000);
+            rig.recorder.begin(rig.promise(3_000, Phase::Once, Severity::Alarm).1.unwrap());
+            rig.stream = then;
+            rig.packets(4_500);
+            assert!(matches!(rig.jobs.try_iter().last(), Some(Job::End(_))));
+            rig.recorder.begin(rig.promise(4_500, Phase::Once, Severity::Alarm).1.unwrap());
+            rig.packets(9_000);
+            let clip = rig.clip();
+            assert_eq!((clip.first(), clip.last()), (Some(&4_000), Some(&7_400)), "with the incident");
+        }
     }
 
     #[test]

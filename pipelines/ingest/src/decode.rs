@@ -58,8 +58,8 @@ pub trait Decoder: Send {
     }
 
     /// Packets that it refused as damaged, and pictures that it says were damaged and concealed: lost packets, bit
-    /// errors, a stream that begins in the middle. H.265 tells little of it. Of GStreamer's decoders only the pictures, as far as the element
-    /// marks them.
+    /// errors, a stream that begins in the middle. H.265 tells little of it. Of GStreamer's decoders only the pictures, as
+    /// far as the element marks them.
     fn damaged(&self) -> u64 {
         0
     }

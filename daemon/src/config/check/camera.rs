@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
-use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
+use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret, Span};
 use vedette_ingest::{DecoderChoice, Local, Transport, Trust};
 
 use super::super::layer::{Origin, Part};
@@ -37,29 +37,19 @@ pub(super) fn build(
     if !FPS.contains(&fps) {
         check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
     }
-    for (key, span, range) in
-        [("quiet_after", quiet_after, QUIET_AFTER), ("catch_up_max", catch_up_max, CATCH_UP_MAX)]
-    {
-        let seconds = span.0.as_secs_f64();
-        if !range.contains(&seconds) {
-            let (from, to) = (range.start(), range.end());
-            check.value_error(&["camera", id, key], format!("{seconds} s is not within {from} to {to} s"));
-        }
-    }
+    within(check, &["camera", id, "quiet_after"], quiet_after, QUIET_AFTER);
+    within(check, &["camera", id, "catch_up_max"], catch_up_max, CATCH_UP_MAX);
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
     let main_masks = shapes(check, id, "main_mask", main_mask, Polygon::new);
     let main_url = main_stream(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
-    let rules = rule
-        .into_iter()
-        .filter_map(|(rule, table)| {
-            let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
-            let built = self::rule(check, id, &rule, table);
-            name.zip(built)
-        })
-        .collect();
+    let built = rule.into_iter().filter_map(|(rule, table)| {
+        let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
+        name.zip(self::rule(check, id, &rule, table))
+    });
+    let rules = built.collect();
     let evidence = evidence::camera(check, id, &evidence, every);
     let Some(url) = url else {
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
@@ -70,14 +60,8 @@ pub(super) fn build(
     if clean.user.is_some() || clean.password.is_some() {
         check.warning(&keys, url::login_remedy("camera", id));
     }
-    let main_secure = main_url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
-    let secure = [("url", clean.scheme == "rtsps"), ("main_url", main_secure)].into_iter().find(|(_, s)| *s);
-    if let Some((key, _)) = secure.filter(|_| transport == Transport::Udp) {
-        let message =
-            format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
-        check.warning(&["camera", id, "transport"], message);
-    }
-    let secure = secure.is_some();
+    let secure =
+        is_secure(check, id, transport, &[("url", Some(&clean.url)), ("main_url", main_url.as_ref())]);
     let trust = trust(check, id, secure, (ca.map(|file| folder.join(file)), pin, tls));
     Some(Camera {
         id: name?,
@@ -101,6 +85,30 @@ pub(super) fn build(
         rules,
         evidence,
     })
+}
+
+fn within(check: &mut Check<'_>, keys: &[&str], span: Span, range: std::ops::RangeInclusive<f64>) {
+    let seconds = span.0.as_secs_f64();
+    if !range.contains(&seconds) {
+        let (from, to) = range.into_inner();
+        check.value_error(keys, format!("{seconds} s is not within {from} to {to} s"));
+    }
+}
+
+/// Whether one of the streams is asked for over TLS; a word where its pictures are none the less not encrypted.
+fn is_secure(
+    check: &mut Check<'_>,
+    id: &str,
+    transport: Transport,
+    streams: &[(&str, Option<&String>)],
+) -> bool {
+    let secure = streams.iter().find(|(_, url)| url.is_some_and(|url| url.starts_with("rtsps:")));
+    if let Some((key, _)) = secure.filter(|_| transport == Transport::Udp) {
+        let message =
+            format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
+        check.warning(&["camera", id, "transport"], message);
+    }
+    secure.is_some()
 }
 
 /// The stream of evidence: masked where the analysed one is.
