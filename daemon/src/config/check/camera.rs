@@ -45,11 +45,7 @@ pub(super) fn build(
     let main_url = main_stream(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
-    let built = rule.into_iter().filter_map(|(rule, table)| {
-        let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
-        name.zip(self::rule(check, id, &rule, table))
-    });
-    let rules = built.collect();
+    let rules = rules(check, id, rule);
     let evidence = evidence::camera(check, id, &evidence, every);
     let Some(url) = url else {
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
@@ -85,6 +81,14 @@ pub(super) fn build(
         rules,
         evidence,
     })
+}
+
+fn rules(check: &mut Check<'_>, id: &str, tables: BTreeMap<String, RuleTable>) -> BTreeMap<Name, RuleSetup> {
+    let built = tables.into_iter().filter_map(|(name, table)| {
+        let checked = check.name(&["camera", id, "rule", &name], Name::unreserved);
+        checked.zip(rule(check, id, &name, table))
+    });
+    built.collect()
 }
 
 fn within(check: &mut Check<'_>, keys: &[&str], span: Span, range: std::ops::RangeInclusive<f64>) {
