@@ -112,6 +112,7 @@ impl SqliteOutbox {
             open: content.incidents.iter().map(|i| (i.id, i.clone())).collect(),
             owed: Vec::new(),
             failing: false,
+            behind: false,
             reserve,
         };
         writer.reserve();
