@@ -441,7 +441,8 @@ fn a_much_lower_bound_is_reached_in_parts() {
     let mut reserve = Reserve::found(folder.path());
     let pages = Limits::default().pages;
     let opened = file::open(folder.path(), pages, Timestamp::UNIX_EPOCH, &mut reserve).unwrap();
-    let (mut store, state) = (opened.writer, Mutex::new(State::new(&opened.content, opened.reader)));
+    let (mut store, state) =
+        (opened.writer, Mutex::new(State::new(&opened.content, opened.reader, opened.index)));
     let mut part = |events: &[Arc<Stored>]| {
         let uninterested = vec![Vec::new(); events.len()];
         let work =

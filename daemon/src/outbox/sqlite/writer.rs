@@ -419,10 +419,10 @@ impl Writer {
             Err(error) => log::error!("event store {}: cannot be set aside: {error}", path.display()),
         }
         match file::open(&self.directory, self.limits.pages, now, &mut self.reserve) {
-            Ok(Opened { writer, reader, content }) => {
+            Ok(Opened { writer, reader, index, content }) => {
                 self.connection = Some(writer);
                 self.owed = self.open.values().map(|i| IncidentChange::Open(Box::new(i.clone()))).collect();
-                locked(&self.state).begin_anew(content.epoch, reader);
+                locked(&self.state).begin_anew(content.epoch, reader, index);
             }
             Err(error) => log::error!("{error}"),
         }
