@@ -12,7 +12,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it should be bound").port()
 }
 
-/// Whether the process `id`, or one of its group, listens there on IPv4; somebody else does not count.
+/// Whether the process `id`, or one of its group, listens there; somebody else does not count.
 pub fn listens(id: u32, port: u16) -> bool {
     let sockets: Vec<String> = rows().filter(|row| row.is_listener_at(port)).map(|row| row.socket).collect();
     let holds = |process: u32| {
@@ -32,7 +32,7 @@ pub fn is_read_out(port: u16) -> bool {
     !rows().any(|row| waits(&row))
 }
 
-/// A socket of TCP over IPv4.
+/// A socket of TCP.
 struct Row {
     local: u16,
     remote: u16,
@@ -68,8 +68,10 @@ impl Row {
 }
 
 fn rows() -> impl Iterator<Item = Row> {
-    let table = fs::read_to_string("/proc/net/tcp").expect("procfs should be there");
-    table.lines().filter_map(Row::of).collect::<Vec<_>>().into_iter()
+    // Programs that listen at every address do so on IPv6; where a system has none, the table is not there.
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let rows: Vec<Row> = tables.iter().flat_map(|table| table.lines()).filter_map(Row::of).collect();
+    rows.into_iter()
 }
 
 /// It and the processes of its group.
