@@ -169,7 +169,9 @@ pub trait Outbox: Send + Sync {
     /// Events from here on carry another configuration or model.
     fn restamp(&self, stamp: Stamp);
 
-    /// Other bounds from the next event on; a file that is larger already does not shrink, it only grows no more.
+    /// Other bounds from here on. What waits above a lower one is dropped and counted, the oldest of the lowest severity
+    /// first: soon, in parts between which events are appended, and the last few hundred with the next event. A file
+    /// that is larger already does not shrink, it only grows no more.
     fn limit(&self, limits: Limits);
 
     /// No event comes after this; what is to survive is saved.

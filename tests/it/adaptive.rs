@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use vedette_tests::binary::{Ran, Vedette};
 use vedette_tests::clips::ClipMakerError;
 use vedette_tests::composed::{CROSSINGS, Rate, crossings, pieces, spans, yard, yard_with_b_frames};
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::skipped;
 use vedette_tests::testcam::{Options, TestCam};
 
@@ -202,10 +203,7 @@ fn with_b_frames_nothing_is_lost_between_quiet_and_watch() {
 }
 
 fn live(name: &str, made: Result<PathBuf, ClipMakerError>) {
-    if let Some(reason) = site::lacks() {
-        skipped(reason);
-        return;
-    }
+    need_detector!();
     let Some(clip) = clip(made) else { return };
     let camera = TestCam::start(Options::new(clip)).unwrap_or_else(|e| panic!("{e}"));
     // No line: what must not be missed between two keyframes would hold a camera with constant bit rate in watch.

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use vedette_tests::site::{self, Plan, Site};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site};
 use vedette_tests::testcam::TestCam;
 
 use crate::faults::{RECOVERY, SOON, camera, counted, settle};
@@ -65,10 +66,7 @@ fn drop_once(site: &mut Site, a: &TestCam) -> Duration {
 
 #[test]
 fn a_camera_that_is_cut_off_again_and_again_leaves_nothing_behind() {
-    if let Some(reason) = site::lacks() {
-        vedette_tests::skipped(reason);
-        return;
-    }
+    need_detector!();
     let long = vedette_tests::soak_seconds();
     let (a, b) = (camera(), camera());
     // No rules: the store's caches fill with events, which is no matter of drops. Always: whether a camera rests is none

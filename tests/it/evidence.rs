@@ -12,7 +12,8 @@ use vedette_tests::audit::{text, time};
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::daemon::{Daemon, Home};
 use vedette_tests::mosquitto::{self, Mosquitto};
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::subscriber::{Message, Subscriber};
 use vedette_tests::testcam::{Options, TestCam};
 
@@ -20,16 +21,6 @@ use crate::cli::root;
 
 /// Everything here happens within this, however busy the machine is.
 const SOON: Duration = Duration::from_secs(150);
-
-/// Says so where nothing can be detected here.
-macro_rules! need_detector {
-    () => {
-        if let Some(reason) = site::lacks() {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
-}
 
 fn camera(kind: Kind) -> TestCam {
     TestCam::start(Options::new(small_clip(kind).unwrap())).unwrap()

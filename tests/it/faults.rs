@@ -12,7 +12,8 @@ use vedette::camera::CameraState;
 use vedette_core::Mono;
 use vedette_tests::audit::{Audit, audit, text, time};
 use vedette_tests::clips::{Kind, small_clip};
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::subscriber::{Message, Subscriber};
 use vedette_tests::testcam::{Options, TestCam};
 
@@ -24,16 +25,6 @@ pub(crate) const RECOVERY: Duration = Duration::from_secs(10);
 const GROWTH: u64 = 5 << 20;
 /// Longer than anything is under way: the jitter buffer of 200 ms, sockets of loopback, one decoder.
 const SETTLED: Duration = Duration::from_secs(1);
-
-/// Says so where nothing can be detected here.
-macro_rules! need_detector {
-    () => {
-        if let Some(reason) = site::lacks() {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
-}
 
 pub(crate) fn camera() -> TestCam {
     let other = Some(small_clip(Kind::Size).unwrap());

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use vedette_tests::clips::{self, ClipMakerError, Kind};
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::testcam::{Options, TestCam};
 use vedette_tests::{skipped, soak_seconds};
 
@@ -45,10 +46,7 @@ fn mib(bytes: u64) -> f64 {
 
 #[test]
 fn sixteen_cameras_share_the_machine() {
-    if let Some(reason) = site::lacks() {
-        skipped(reason);
-        return;
-    }
+    need_detector!();
     let clip = match clips::cached(Kind::Demo360) {
         Ok(clip) => clip,
         Err(error @ ClipMakerError::NoFootage) => return skipped(error),

@@ -14,7 +14,8 @@ use vedette_tests::binary::Vedette;
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::daemon::{Daemon, Home};
 use vedette_tests::mosquitto::{self, Mosquitto};
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::subscriber::{Message, Subscriber};
 use vedette_tests::testcam::{Auth, Options, TestCam};
 
@@ -23,16 +24,6 @@ const SOON: Duration = Duration::from_secs(60);
 const USER: &str = "viewer";
 const CAMERA_SECRET: &str = "cam-Geheim7";
 const BROKER_SECRET: &str = "mq-Geheim8";
-
-/// Says so where nothing can be detected here.
-macro_rules! need_detector {
-    () => {
-        if let Some(reason) = site::lacks() {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
-}
 
 fn camera(kind: Kind) -> TestCam {
     TestCam::start(Options::new(small_clip(kind).unwrap())).unwrap()

@@ -1,9 +1,9 @@
 //! The outbox in a process that is killed, or whose disk takes nothing: what it said it has produced is there.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -12,6 +12,7 @@ use vedette::random::Random;
 use vedette::wire::{ModelStamp, Stamp};
 use vedette_core::{Clock, Name, SystemClock};
 use vedette_tests::binary::beside_this;
+use vedette_tests::child::Child;
 
 use crate::cli::{folder, vedette};
 
@@ -43,49 +44,35 @@ fn waiting(outbox: &SqliteOutbox, sink: &str) -> Vec<Arc<Stored>> {
 }
 
 /// A process that appends until it is killed.
-struct Writer {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
+struct Writer(Child);
 
 impl Writer {
     /// Files that may not grow as large as they want end a process that does not ignore the signal for that; a disk
     /// that is full sends none.
     fn start(directory: &Path, first: u64, bound: usize) -> Self {
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(beside_this("outbox-writer").unwrap_or_else(|e| panic!("{e}")))
             .arg(directory)
-            .args([CAMERAS.to_string(), first.to_string(), bound.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a child");
-        let lines = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, lines }
+            .args([CAMERAS.to_string(), first.to_string(), bound.to_string()]);
+        Self(Child::start(command.stdin(Stdio::null())))
     }
 
     /// The size that its files may have from here on, in bytes.
     fn limit_files(&self, bytes: &str) {
         let limit = format!("--fsize={bytes}:unlimited");
-        let status = Command::new("prlimit").args(["--pid", &self.child.id().to_string(), &limit]).status();
+        let status = Command::new("prlimit").args(["--pid", &self.0.id().to_string(), &limit]).status();
         assert!(status.is_ok_and(|s| s.success()), "prlimit {limit}");
     }
 
-    fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("text");
-        // A kill may cut the last line.
-        line.ends_with('\n').then(|| line.trim_end().to_owned())
+    fn line(&self) -> Option<String> {
+        self.0.line()
     }
 
     /// kill -9, and what it still had said.
-    fn kill(mut self, told: &mut Told) {
-        self.child.kill().expect("alive until now");
-        while let Some(line) = self.line() {
-            told.take(&line);
-        }
-        let status = self.child.wait().expect("a child");
+    fn kill(self, told: &mut Told) {
+        let status = self.0.kill(|line| told.take(line));
         assert_eq!(status.code(), None, "it ended by itself: {status}");
     }
 }
@@ -176,7 +163,7 @@ fn twenty_kills_lose_nothing_that_was_produced() {
     let (mut inside, mut dropped) = (0, 0);
     for round in 0..20 {
         let bound = if round < 10 { UNBOUNDED } else { BOUND };
-        let mut writer = Writer::start(folder.path(), round * 1_000_000, bound);
+        let writer = Writer::start(folder.path(), round * 1_000_000, bound);
         let (before, wanted) = (told.produced.len(), 10 + (random.unit() * 300.0) as usize);
         while told.produced.len() - before < wanted {
             let line = writer.line().unwrap_or_else(|| panic!("round {round}: it ended by itself"));
@@ -208,18 +195,18 @@ fn twenty_kills_lose_nothing_that_was_produced() {
 fn a_disk_that_takes_nothing_for_a_while_loses_only_what_it_says() {
     let folder = folder();
     let mut told = Told::default();
-    let mut writer = Writer::start(folder.path(), 0, UNBOUNDED);
-    let until = |writer: &mut Writer, told: &mut Told, done: &dyn Fn(&Told) -> bool| {
+    let writer = Writer::start(folder.path(), 0, UNBOUNDED);
+    let until = |writer: &Writer, told: &mut Told, done: &dyn Fn(&Told) -> bool| {
         while !done(told) {
             told.take(&writer.line().expect("it goes on, whatever the disk does"));
         }
     };
-    until(&mut writer, &mut told, &|told| told.produced.len() >= 200);
+    until(&writer, &mut told, &|told| told.produced.len() >= 200);
     writer.limit_files("65536");
-    until(&mut writer, &mut told, &|told| told.lost.len() >= 50);
+    until(&writer, &mut told, &|told| told.lost.len() >= 50);
     writer.limit_files("unlimited");
     let produced = told.produced.len();
-    until(&mut writer, &mut told, &|told| told.produced.len() >= produced + 200);
+    until(&writer, &mut told, &|told| told.produced.len() >= produced + 200);
     writer.kill(&mut told);
     let outbox = open(folder.path());
     told.check(&outbox);
@@ -231,7 +218,7 @@ fn status_tells_beside_a_running_daemon_and_purge_waits_for_its_end() {
     let folder = folder();
     let none = vedette(&folder, "outbox status --state .").run();
     none.expect(1, &["no event store in .", "--state"]);
-    let mut writer = Writer::start(folder.path(), 0, UNBOUNDED);
+    let writer = Writer::start(folder.path(), 0, UNBOUNDED);
     let mut told = Told::default();
     while told.produced.len() < 50 {
         told.take(&writer.line().expect("it goes on"));
@@ -269,18 +256,19 @@ fn status_tells_beside_a_running_daemon_and_purge_waits_for_its_end() {
 const ON_IMAGE: &str = r#"
     mount -o loop,commit=300 "$1" "$2" && mkdir -p "$2/state" || exit 77
     "$3" "$2/state" "$4" "$5" "$6" &
+    writer=$!
     exec 1>&-
     while read -r step; do
         eval "$step" || echo "$step: did not work" >&2
     done
-    kill -9 $!
+    kill -9 $writer
     wait
 "#;
 
 /// The end of everything that no sync has taken to the image: EXT4_IOC_SHUTDOWN without a flush of the journal, as the
 /// tests of file systems do. The writer stands still by then, in no system call: a sync that is under way while ext4 is
 /// shut down may answer that it has succeeded (seen with Linux 6.18), which a disk without power cannot.
-const CUT: &str = r#"kill -STOP $!; while grep -q 'State:.[RDS]' /proc/$!/task/*/status; do :; done; python3 -c 'import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))' "$2""#;
+const CUT: &str = r#"kill -STOP $writer; while grep -q 'State:.[RDS]' /proc/$writer/task/*/status; do :; done; python3 -c 'import fcntl, os, struct, sys; fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack("I", 2))' "$2""#;
 
 /// The store on the image `$1`, mounted on `$2`, is handed to the Python script `$3` by its path; then the disk is filled.
 const FILL: &str = r#"
@@ -288,6 +276,31 @@ const FILL: &str = r#"
     # What a deletion has freed is anybody's once the journal has taken note of it.
     for again in 1 2; do sync; cat /dev/zero >>"$2/fill" 2>/dev/null; done
     sync
+"#;
+
+/// A line is a step. Somebody reads, so that the log cannot begin anew and grows into the second part of its index (each
+/// has 32 KiB, for 4,096 pages). Once all that a checkpoint may take is in the store, the log gets blocks for 4,300 pages
+/// and the disk is filled but for 12 KiB: what SQLite writes to make that part has room then, what it maps has not.
+const FILL_BUT_FOR_SOME: &str = r#"
+    python3 -c "$READER" "$2/state/outbox.db" $writer </dev/null &
+    log="$2/state/outbox.db-wal"
+    while [ $(stat -c %s "$log") -lt 7000000 ] && kill -0 $writer; do :; done
+    kill -STOP $writer
+    head -c $((17825792 - $(stat -c %s "$log"))) /dev/zero >>"$log"; sync
+    cat /dev/zero >"$2/fill" 2>/dev/null; sync
+    # The last blocks are given in small pieces only.
+    for piece in 1 2 3; do dd if=/dev/zero of="$2/fill.$piece" bs=1k oflag=sync 2>/dev/null || true; done
+    truncate -s -12K "$2/fill"; sync
+    kill -CONT $writer
+"#;
+
+const READER: &str = r#"
+import os, sqlite3, sys, time
+store = sqlite3.connect(sys.argv[1], isolation_level=None)
+store.execute("BEGIN")
+store.execute("SELECT count(*) FROM event").fetchall()
+while os.path.exists("/proc/" + sys.argv[2]) and os.stat(sys.argv[1] + "-shm").st_size <= 32768:
+    time.sleep(0.05)
 "#;
 
 /// The store on the image `$1` is copied to `$3`, as it is after the journal's replay.
@@ -302,9 +315,8 @@ struct Disk {
 
 /// A writer on it.
 struct OnDisk {
-    child: Child,
+    shell: Option<Child>,
     steps: Option<ChildStdin>,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 fn in_namespace(script: &str) -> Command {
@@ -316,6 +328,11 @@ fn in_namespace(script: &str) -> Command {
 impl Disk {
     /// None where this process may not mount.
     fn new(bytes: u64) -> Option<Self> {
+        Self::with_blocks(bytes, 4096)
+    }
+
+    /// As [`Disk::new`], with blocks of so many bytes.
+    fn with_blocks(bytes: u64, block: u32) -> Option<Self> {
         let probe = "mount -t tmpfs none /mnt && python3 -c ''";
         if !in_namespace(probe).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {
             vedette_tests::skipped("a disk of its own needs the right to mount, and python3");
@@ -325,7 +342,10 @@ impl Disk {
         let (image, mount) = (folder.path().join("disk.img"), folder.path().join("disk"));
         std::fs::create_dir(&mount).expect("a folder");
         std::fs::File::create(&image).and_then(|file| file.set_len(bytes)).expect("an image");
-        let made = Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image).status();
+        let made = Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-m", "0", "-b", &block.to_string()])
+            .arg(&image)
+            .status();
         assert!(made.is_ok_and(|s| s.success()), "mkfs.ext4");
         Some(Self { image, mount, _folder: folder })
     }
@@ -335,9 +355,8 @@ impl Disk {
         let mut command = in_namespace(ON_IMAGE);
         command.args([&self.image, &self.mount, &writer]);
         command.args([CAMERAS.to_string(), first.to_string(), UNBOUNDED.to_string()]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
-        let (steps, out) = (child.stdin.take(), child.stdout.take().expect("piped"));
-        OnDisk { child, steps, lines: BufReader::new(out).lines() }
+        let mut shell = Child::start(command.env("READER", READER).stdin(Stdio::piped()));
+        OnDisk { steps: shell.stdin(), shell: Some(shell) }
     }
 
     /// Has Python work on the store, then fills the disk.
@@ -358,9 +377,9 @@ impl Disk {
 
 impl OnDisk {
     fn until(&mut self, told: &mut Told, done: impl Fn(&Told) -> bool) {
+        let shell = self.shell.as_ref().expect("it works");
         while !done(told) {
-            let line = self.lines.next().expect("it goes on").expect("text");
-            told.take(&line);
+            told.take(&shell.line().expect("it goes on"));
         }
     }
 
@@ -372,10 +391,15 @@ impl OnDisk {
     /// kill -9, and what it still had said.
     fn end(mut self, told: &mut Told) {
         drop(self.steps.take());
-        for line in self.lines.by_ref().map_while(Result::ok) {
-            told.take(&line);
-        }
-        self.child.wait().expect("a child");
+        self.shell.take().expect("it works").end(|line| told.take(line));
+    }
+}
+
+impl Drop for OnDisk {
+    /// The shell kills the writer once there are no more steps.
+    fn drop(&mut self) {
+        drop(self.steps.take());
+        self.shell.iter_mut().for_each(Child::let_end);
     }
 }
 
@@ -405,7 +429,7 @@ fn a_disk_that_others_fill_loses_only_what_is_counted() {
     let mut writer = disk.start(0);
     writer.until(&mut told, |told| told.produced.len() >= 200);
     // The writer stands still meanwhile: else the last block of what it gives up would be taken by the next zero.
-    writer.step(r#"kill -STOP $!; cat /dev/zero >"$2/fill" 2>/dev/null; kill -CONT $!"#);
+    writer.step(r#"kill -STOP $writer; cat /dev/zero >"$2/fill" 2>/dev/null; kill -CONT $writer"#);
     // The first events that are refused are those that are not urgent: the others go into the reserve.
     writer.until(&mut told, |told| told.lost.len() >= 20);
     let urgent = told.lost.iter().filter(|(_, count)| count % 3 != 0).count();
@@ -469,4 +493,29 @@ fn a_start_on_a_full_disk_keeps_faults_and_alarms_until_there_is_room() {
         let stored = told.check_with_drops(&outbox).len();
         println!("full at start, {case}: {} lost, as said, {stored} wait", told.lost.len());
     }
+}
+
+/// SQLite maps the index of the log into memory, and the kernel ends a process that writes to a mapped page for which
+/// the disk has no block: with blocks smaller than a page of memory, and room for the first of a page only.
+#[test]
+fn a_disk_of_small_blocks_that_fills_up_ends_nobody() {
+    let Some(disk) = Disk::with_blocks(64 << 20, 1024) else { return };
+    let mut told = Told::default();
+    let mut writer = disk.start(0);
+    writer.until(&mut told, |told| told.produced.len() >= 100);
+    writer.step(FILL_BUT_FOR_SOME);
+    writer.until(&mut told, |told| told.strained && told.lost.len() >= 500);
+    // The log has grown into the second part of its index: that is what this is about.
+    writer.step(r#"[ $(stat -c %s "$2/state/outbox.db-shm") -gt 32768 ] || kill -9 $writer"#);
+    writer.step(r#"rm "$2"/fill*"#);
+    let before = told.produced.len();
+    writer.until(&mut told, |told| told.produced.len() >= before + 200);
+    writer.end(&mut told);
+    let (_copy, outbox) = disk.salvage();
+    told.check_with_drops(&outbox);
+    println!(
+        "full disk of small blocks: {} produced, {} lost, as said",
+        told.produced.len(),
+        told.lost.len()
+    );
 }

@@ -12,7 +12,8 @@ use vedette::camera::CameraState;
 use vedette_core::{Mono, Secret};
 use vedette_tests::certificates::{Authority, NOW};
 use vedette_tests::clips::{Kind, small_clip};
-use vedette_tests::site::{self, Plan, Site};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site};
 use vedette_tests::testcam::{Auth, Options, TestCam};
 
 /// All of it happens within this, however busy the machine is. Faults of the configuration wait 30 s by design.
@@ -282,10 +283,7 @@ impl Running {
 
 #[test]
 fn every_fault_is_called_by_its_name_and_passes() {
-    if let Some(reason) = site::lacks() {
-        println!("skipped: {reason}");
-        return;
-    }
+    need_detector!();
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let rows = link_rows().into_iter().chain(configuration_rows()).chain(harmless_rows());
     let rows = rows.chain([strange_certificate(&ours, &other), unchecked_certificate(&other), fallen_back()]);

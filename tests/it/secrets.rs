@@ -16,8 +16,9 @@ use vedette_tests::certificates::{Authority, Identity, NOW};
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::daemon::{Daemon, Home};
 use vedette_tests::mosquitto::{self, Mosquitto};
+use vedette_tests::need_detector;
 use vedette_tests::receiver::Receiver;
-use vedette_tests::site::{self, camera_text};
+use vedette_tests::site::camera_text;
 use vedette_tests::subscriber::Subscriber;
 use vedette_tests::testcam::{Auth, Options, TestCam};
 
@@ -241,10 +242,7 @@ fn share() -> PathBuf {
 
 #[test]
 fn no_secret_stands_in_a_log_a_message_a_file_or_the_process_table() {
-    if let Some(reason) = site::lacks() {
-        println!("skipped: {reason}");
-        return;
-    }
+    need_detector!();
     let (peers, home) = (peers(), Home::new());
     write_files(&home, &peers);
     let watcher = Subscriber::start("watcher", peers.broker.port(), Some(("box", BROKER)));

@@ -5,22 +5,13 @@ use std::time::Duration;
 use vedette::camera::CameraState;
 use vedette_tests::audit::text;
 use vedette_tests::clips::{Kind, small_clip};
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::need_detector;
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::subscriber::{Message, Subscriber};
 use vedette_tests::testcam::{Options, TestCam};
 
 /// Everything here happens within this, however busy the machine is.
 const SOON: Duration = Duration::from_secs(90);
-
-/// Says so where nothing can be detected here.
-macro_rules! need_detector {
-    () => {
-        if let Some(reason) = site::lacks() {
-            println!("skipped: {reason}");
-            return;
-        }
-    };
-}
 
 /// A node with these cameras, and a subscriber of its embedded broker.
 fn node(cameras: &[String]) -> (Site, Subscriber) {

@@ -13,8 +13,9 @@ use vedette::wire::{CameraInventory, CameraStatus, Dialect, RuleInventory, State
 use vedette_core::Severity;
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::mosquitto::{Mosquitto, Options};
+use vedette_tests::need_detector;
 use vedette_tests::proxy::Proxy;
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::sparkplug::{Host, Told};
 use vedette_tests::subscriber::{Message, Subscriber};
 use vedette_tests::testcam::{self, TestCam};
@@ -274,10 +275,7 @@ fn what_was_not_answered_is_told_again_as_history() {
 
 #[test]
 fn a_whole_node_tells_hosts_the_same_events_as_everybody() {
-    if let Some(reason) = site::lacks() {
-        println!("skipped: {reason}");
-        return;
-    }
+    need_detector!();
     let (broker, camera) = (Mosquitto::start(Options::default()), small_clip(Kind::H264).unwrap());
     let camera = TestCam::start(testcam::Options::new(camera)).unwrap();
     let host = Host::start("scada", broker.port());

@@ -1,6 +1,5 @@
 //! An independent RTSP server: VLC, which sends over UDP alone and answers a wish for TCP with 461 (RFC 2326, 11.3.11).
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +12,7 @@ use vedette_ingest::{
     open_decoder,
 };
 use vedette_tests::clips::{Kind, small_clip};
+use vedette_tests::ports::{free_port, listens};
 use vedette_tests::skipped;
 
 use crate::cli::{folder, root};
@@ -25,7 +25,7 @@ struct Vlc {
     child: Child,
     url: String,
     route: Arc<Route>,
-    _home: tempfile::TempDir,
+    _home: Arc<tempfile::TempDir>,
 }
 
 impl Vlc {
@@ -42,7 +42,13 @@ impl Vlc {
         std::fs::copy(clip, home.path().join("clip.mp4")).expect("a copy");
         open_to_all(home.path(), 0o777);
         open_to_all(&home.path().join("clip.mp4"), 0o644);
-        let port = free_port();
+        let home = Arc::new(home);
+        let started = (0..10).find_map(|_| Self::start_at(free_port(), &home));
+        Some(started.expect("one of ten ports should stay free until VLC has it"))
+    }
+
+    /// None when it ended at once, as it does when somebody was faster at that port.
+    fn start_at(port: u16, home: &Arc<tempfile::TempDir>) -> Option<Self> {
         let url = format!("rtsp://127.0.0.1:{port}/main");
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
@@ -64,19 +70,20 @@ impl Vlc {
             .process_group(0)
             .spawn()
             .expect("VLC starts");
-        let mut vlc = Self { child, url, route: Arc::default(), _home: home };
-        vlc.wait_until_it_listens(port);
-        Some(vlc)
+        let mut vlc = Self { child, url, route: Arc::default(), _home: Arc::clone(home) };
+        vlc.comes_to_listen(port).then_some(vlc)
     }
 
-    fn wait_until_it_listens(&mut self, port: u16) {
+    fn comes_to_listen(&mut self, port: u16) -> bool {
         let (clock, never) = (SystemClock::new(), Shutdown::new());
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let ended = self.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "VLC ended: {ended:?}");
+        while !listens(self.child.id(), port) {
+            if self.child.try_wait().expect("a child").is_some() {
+                return false;
+            }
             assert!(clock.now().0 < DEADLINE, "VLC does not listen");
             clock.pause(Duration::from_millis(20), &never);
         }
+        true
     }
 
     fn open(&self, transport: Transport) -> Receiver {
@@ -109,11 +116,6 @@ fn open_to_all(path: &Path, mode: u32) {
 
 fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").expect("procfs")) == 0
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
 }
 
 fn descriptions() -> Descriptions {

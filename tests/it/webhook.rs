@@ -16,9 +16,10 @@ use vedette::sinks::{Latest, RunningSink, SinkDeps, SinkStatus, WebhookConfig};
 use vedette_core::{Clock, Evidence, EvidenceKind, Name, Secret, Severity, Shutdown, SystemClock};
 use vedette_tests::clips::{Kind, small_clip};
 use vedette_tests::mosquitto::{self, Mosquitto, make_certificates};
+use vedette_tests::need_detector;
 use vedette_tests::receiver::{Post, Receiver};
 use vedette_tests::sinks;
-use vedette_tests::site::{self, Plan, Site, camera_text};
+use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::testcam::{Options, TestCam};
 
 const STOP: Duration = Duration::from_secs(10);
@@ -309,10 +310,7 @@ impl Drop for Listener {
 /// A camera, a broker that is told in other words, and a webhook: the whole node.
 #[test]
 fn a_node_tells_its_webhook_and_each_dialect() {
-    if let Some(reason) = site::lacks() {
-        println!("skipped: {reason}");
-        return;
-    }
+    need_detector!();
     let camera = TestCam::start(Options::new(small_clip(Kind::H264).unwrap())).unwrap();
     let (broker, receiver) = (Mosquitto::start(mosquitto::Options::default()), Receiver::start());
     let (port, url, ca) = (broker.port(), receiver.url("localhost", "/vedette"), receiver.ca());

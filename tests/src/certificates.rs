@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +12,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vedette_core::{Clock, Shutdown, SystemClock};
 
-use crate::mosquitto::{free_port, open_to_all, run};
+use crate::mosquitto::{open_to_all, run};
+use crate::ports::{free_port, listens};
 
 /// From and to, as `openssl ca` writes them: in use today.
 pub const NOW: (&str, &str) = ("20240101000000Z", "20991231000000Z");
@@ -116,7 +116,12 @@ pub struct TlsServer {
 impl TlsServer {
     /// Starts it with further options, such as `-tls1_1`; returns when it listens.
     pub fn start(identity: &Identity, options: &[&str]) -> Self {
-        let port = free_port();
+        let started = (0..10).find_map(|_| Self::start_at(free_port(), identity, options));
+        started.expect("one of ten ports should stay free until openssl has it")
+    }
+
+    /// None when it ended at once, as it does when somebody was faster at that port.
+    fn start_at(port: u16, identity: &Identity, options: &[&str]) -> Option<Self> {
         let mut command = Command::new("openssl");
         command.args(["s_server", "-accept", &format!("127.0.0.1:{port}"), "-cert"]);
         command.arg(&identity.certificate).arg("-key").arg(&identity.key).args(options);
@@ -133,11 +138,14 @@ impl TlsServer {
             }
         });
         let clock = SystemClock::new();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while !listens(child.id(), port) {
+            if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return None;
+            }
             assert!(clock.now().0 < Duration::from_secs(10), "openssl does not listen: {command:?}");
             clock.pause(Duration::from_millis(10), &Shutdown::new());
         }
-        Self { child, port, heard }
+        Some(Self { child, port, heard })
     }
 
     /// Where it listens.

@@ -2,9 +2,10 @@
 //!
 //! Owns: the camera with faults ([`testcam`]) and the clips it plays ([`clips`]), the broker ([`mosquitto`]), what
 //! subscribes to it ([`subscriber`], [`sparkplug`]), asks over it ([`asker`]) and is in between ([`proxy`]), the other
-//! side of a webhook ([`receiver`]), what a sink tells ([`sinks`]), what is wrong with TLS ([`certificates`]), a small
-//! model ([`network`]), the judges of messages ([`schemas`], [`audit`], [`ledger`]), and the product itself: in this
-//! process ([`site`]), on the command line ([`binary`]), as systemd runs it ([`daemon`]).
+//! side of a webhook ([`receiver`]), a process that says lines ([`child`]), ports for all of them ([`ports`]), what a sink
+//! tells ([`sinks`]), what is wrong with TLS ([`certificates`]), a small model ([`network`]), the judges of messages
+//! ([`schemas`], [`audit`], [`ledger`]), and the product itself: in this process ([`site`]), on the command line
+//! ([`binary`]), as systemd runs it ([`daemon`]).
 //! Does not know: what the tests assert. The scenarios and assertions stand in `tests/it`.
 #![forbid(unsafe_code)]
 
@@ -12,12 +13,14 @@ pub mod asker;
 pub mod audit;
 pub mod binary;
 pub mod certificates;
+pub mod child;
 pub mod clips;
 pub mod composed;
 pub mod daemon;
 pub mod ledger;
 pub mod mosquitto;
 pub mod network;
+pub mod ports;
 pub mod proxy;
 pub mod receiver;
 pub mod schemas;

@@ -3,7 +3,6 @@
 //! Owns: its process, files and certificates. Does not know: who connects.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 use vedette_core::{Clock, Shutdown, SystemClock};
 
 use crate::certificates::Identity;
+use crate::ports::{free_port, is_read_out, listens};
 
 /// What the broker asks and offers. Default: everybody may do everything, nothing survives a restart.
 #[derive(Clone, Debug, Default)]
@@ -40,11 +40,6 @@ pub struct Mosquitto {
     tls_port: u16,
     web_port: u16,
     child: Option<Child>,
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port should be there");
-    listener.local_addr().expect("it should be bound").port()
 }
 
 pub(crate) fn run(command: &mut Command) {
@@ -137,7 +132,7 @@ impl Mosquitto {
         text
     }
 
-    /// False when it ended at once, as it does when somebody was faster at its port.
+    /// False when it ended at once or does not listen, as where somebody was faster at one of its ports.
     fn launch(&mut self) -> bool {
         let file = self.path("mosquitto.conf");
         fs::write(&file, self.configuration()).expect("the folder should be writable");
@@ -149,13 +144,25 @@ impl Mosquitto {
             if matches!(child.try_wait(), Ok(Some(_)) | Err(_)) {
                 return false;
             }
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if self.ports().all(|port| listens(child.id(), port)) {
                 self.child = Some(child);
                 return true;
             }
-            assert!(clock.now().0 < Duration::from_secs(10), "mosquitto does not listen: {}", self.log());
+            if clock.now().0 >= Duration::from_secs(10) {
+                // It goes on without the listener for web sockets where somebody has that port.
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
             clock.pause(Duration::from_millis(10), &Shutdown::new());
         }
+    }
+
+    /// Those that it listens at.
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        let Options { tls, web, .. } = self.options;
+        let tls = tls.then_some(self.tls_port);
+        [self.port].into_iter().chain(tls).chain(web.then_some(self.web_port))
     }
 
     /// What it wrote so far: who connected, and how.
@@ -194,7 +201,16 @@ impl Mosquitto {
     /// Starts it again on the same ports.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.launch(), "mosquitto does not start again: {}", self.log());
+        let clock = SystemClock::new();
+        // A connection of somebody else may have one of them for a moment.
+        while !self.launch() {
+            assert!(
+                clock.now().0 < Duration::from_secs(10),
+                "mosquitto does not start again: {}",
+                self.log()
+            );
+            clock.pause(Duration::from_millis(50), &Shutdown::new());
+        }
     }
 
     fn signal(&self, name: &str) {
@@ -205,6 +221,11 @@ impl Mosquitto {
     /// It keeps its sockets and does nothing, until it is killed.
     pub fn freeze(&self) {
         self.signal("-STOP");
+    }
+
+    /// Whether its clients have read all that it has written to them; that stays so where it is frozen.
+    pub fn is_read_out(&self) -> bool {
+        is_read_out(self.port)
     }
 
     /// Another access list, at once.

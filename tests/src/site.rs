@@ -21,9 +21,28 @@ const TICK: Duration = Duration::from_secs(1);
 /// A stop takes no longer, however busy the machine is.
 const STOP: Duration = Duration::from_secs(20);
 
-/// Why no node can be built here, as one line for `skipped: …`; none where it can.
-pub fn lacks() -> Option<&'static str> {
-    vedette_models::Runtime::load(None, &runtime_folders()).err().map(|_| "no ONNX Runtime")
+/// Whether a node can be built here; where none can, that is said as a skip. What [`crate::need_detector`] asks.
+///
+/// # Panics
+/// Where it cannot and this is a soak: one that ran nothing has shown nothing.
+pub fn has_detector() -> bool {
+    if vedette_models::Runtime::load(None, &runtime_folders()).is_ok() {
+        return true;
+    }
+    let reason = "no ONNX Runtime";
+    assert!(std::env::var_os("VEDETTE_SOAK_SECONDS").is_none(), "{reason}");
+    crate::skipped(reason);
+    false
+}
+
+/// Ends a test where nothing can be detected, which a node needs, and says so as a skip.
+#[macro_export]
+macro_rules! need_detector {
+    () => {
+        if !$crate::site::has_detector() {
+            return;
+        }
+    };
 }
 
 /// What a node is made of. Logins stand beside the text, as they do in the product.

@@ -43,7 +43,8 @@ struct Shared {
     messages: Vec<Message>,
     /// When each came.
     came: Vec<Duration>,
-    subscribed: bool,
+    /// How often a broker has confirmed the subscription.
+    subscribed: usize,
 }
 
 /// Against its schema.
@@ -92,7 +93,7 @@ impl Subscriber {
                     Ok(Event::Incoming(Packet::ConnAck(_))) => {
                         let _ = client.try_subscribe("vedette/#", QoS::AtLeastOnce);
                     }
-                    Ok(Event::Incoming(Packet::SubAck(_))) => state.subscribed = true,
+                    Ok(Event::Incoming(Packet::SubAck(_))) => state.subscribed += 1,
                     Ok(Event::Incoming(Packet::Publish(p))) => {
                         let (topic, payload) = (p.topic, p.payload.to_vec());
                         state.messages.push(Message { topic, payload, retained: p.retain });
@@ -108,13 +109,19 @@ impl Subscriber {
                 shared.1.notify_all();
             }
         });
-        drop(subscriber.wait("its subscription", |s| s.subscribed));
+        subscriber.subscribed_after(0);
         subscriber
     }
 
     /// The clock of [`Subscriber::after`]; it began with the subscriber.
     pub fn clock(&self) -> Arc<SystemClock> {
         Arc::clone(&self.clock)
+    }
+
+    /// How often its subscription was confirmed, once that is more than `before`: on this connection it then has what
+    /// waited for its session.
+    pub fn subscribed_after(&self, before: usize) -> usize {
+        self.wait("its subscription", |s| s.subscribed > before).subscribed
     }
 
     fn wait(&self, what: &str, done: impl Fn(&Shared) -> bool) -> MutexGuard<'_, Shared> {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
-use vedette_core::{ClockSource, EndedBy, IncidentIds, Moment, Name, Pts};
+use vedette_core::{ClockSource, EndedBy, Event, IncidentIds, Moment, Name, Pts};
 
 use super::{Host, Node};
 use crate::commands::{self, Site};
-use crate::health::losses::Losses;
+use crate::health::losses::{Losses, Notice};
 use crate::health::{Health, Trouble, probes};
 use crate::outbox::Outbox;
 use crate::random::system_seed;
@@ -39,6 +39,12 @@ impl Duties {
         let losses = Losses::open(&host.state, host.clock.wall())?;
         let (sinks, unheard) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { health, losses, sinks, unheard, time: Watch::default() })
+    }
+
+    fn loss(&mut self, moment: Moment, notice: &Notice) -> Option<Event> {
+        let mut event = self.health.once(moment, &notice.trouble)?;
+        (event.value, event.unit) = (Some(notice.dropped as f64), Some("events"));
+        Some(event)
     }
 }
 
@@ -88,10 +94,18 @@ impl Node {
             let notice = self.duties.losses.due(now, &id, &status);
             self.duties.sinks.insert(id, status);
             let Some(notice) = notice else { continue };
-            let Some(mut event) = self.duties.health.once(moment, &notice.trouble) else { continue };
-            (event.value, event.unit) = (Some(notice.dropped as f64), Some("events"));
-            if self.produce(vec![event]) {
-                self.duties.losses.told(now, &notice);
+            let Some(event) = self.duties.loss(moment, &notice) else { continue };
+            let (what, why) = (event.rule.clone(), event.why.clone());
+            match self.outbox.append(event, None) {
+                Ok(seq) => {
+                    log::info!(seq; "health, {what}: {why}");
+                    self.duties.losses.told(now, &notice);
+                }
+                Err(error) => {
+                    if self.duties.losses.failed(now, &notice) {
+                        log::error!("health, {what}: {why}; it is told once it can be: {error}");
+                    }
+                }
             }
         }
     }
@@ -121,7 +135,7 @@ impl Node {
     }
 
     /// Whether all of them are.
-    fn produce(&self, events: Vec<vedette_core::Event>) -> bool {
+    fn produce(&self, events: Vec<Event>) -> bool {
         let mut all = true;
         for event in events {
             let (what, why) = (event.rule.clone(), event.why.clone());
@@ -136,10 +150,18 @@ impl Node {
         all
     }
 
-    /// Before brokers are drained: no trouble stays open behind a daemon that is gone.
+    /// Before brokers are drained: no trouble stays open and no loss untold behind a daemon that is gone.
     pub(super) fn close_health(&mut self, by: EndedBy) {
-        let events = self.duties.health.close(self.now(), by);
+        let (now, moment) = (self.host.clock.now(), self.now());
+        let events = self.duties.health.close(moment, by);
         self.produce(events);
+        for (id, status) in self.sinks.iter().map(|s| (s.id().clone(), s.status())) {
+            let Some(notice) = self.duties.losses.owed(&id, &status) else { continue };
+            let event = self.duties.loss(moment, &notice);
+            if event.is_some_and(|event| self.produce(vec![event])) {
+                self.duties.losses.told(now, &notice);
+            }
+        }
     }
 }
 

@@ -93,9 +93,9 @@ impl SqliteOutbox {
     ) -> Result<Self, OutboxError> {
         let lock = file::lock(directory)?;
         let mut reserve = Reserve::found(directory);
-        let Opened { writer: connection, reader, content } =
+        let Opened { writer: connection, reader, index, content } =
             file::open(directory, limits.pages, clock.wall(), &mut reserve)?;
-        let mut state = State::new(&content, reader);
+        let mut state = State::new(&content, reader, index);
         let gone: Vec<_> = state.sinks.keys().filter(|name| !sinks.contains(name)).cloned().collect();
         gone.iter().for_each(|name| state.detach(name));
         sinks.iter().for_each(|name| state.attach(name));
@@ -113,6 +113,7 @@ impl SqliteOutbox {
             open: content.incidents.iter().map(|i| (i.id, i.clone())).collect(),
             owed: Vec::new(),
             failing: false,
+            behind: false,
             reserve,
         };
         writer.reserve();

@@ -16,7 +16,8 @@ use super::rows::{self, Hints, NewEvent};
 use super::state::{self, LOT, Sink, State};
 use crate::outbox::Stored;
 
-/// Deliveries below a floor that are deleted at once, so that appends in between do not wait for long.
+/// Deliveries below a floor that are deleted at once, and those that a lowered bound gives up at once beside what comes,
+/// so that appends in between do not wait for long.
 pub(super) const GARBAGE: usize = 512;
 
 /// What a transaction is to do.
@@ -64,6 +65,8 @@ struct Plan {
     quota: usize,
     /// How many of those the sink's own bound asks for.
     over: usize,
+    /// How many it asks for besides, which is more than one transaction gives up.
+    excess: usize,
     victims: Vec<u64>,
     /// What comes and is not for this sink.
     others: Vec<u64>,
@@ -125,8 +128,10 @@ fn plan(state: &State, work: &Work<'_>) -> (Vec<Plan>, u64) {
         let for_others = work.events.iter().zip(work.uninterested).filter(|(_, who)| who.contains(name));
         let others: Vec<u64> = for_others.map(|(event, _)| event.seq).collect();
         let coming = work.events.len() - others.len();
-        let over = if sink.attached && coming > 0 { sink.depth + coming } else { 0 };
-        let over = over.saturating_sub(work.capacity);
+        let held = if sink.attached { sink.depth + coming } else { 0 };
+        let excess = held.saturating_sub(work.capacity);
+        // What a crash has brought back gives way to events only, which by then may have been delivered again.
+        let over = if coming > 0 || excess > GARBAGE { excess.min(coming + GARBAGE) } else { 0 };
         let quota = over.max(quotas.get(name).copied().unwrap_or(0));
         let sweep = work.sweep || quota > 0 || sink.acked.len() >= LOT;
         Plan {
@@ -141,6 +146,7 @@ fn plan(state: &State, work: &Work<'_>) -> (Vec<Plan>, u64) {
             garbage_left: sink.garbage,
             quota,
             over,
+            excess: excess.saturating_sub(quota),
             victims: Vec::new(),
             others,
         }
@@ -218,7 +224,9 @@ impl Committed {
             if sink.depth < work.capacity - work.capacity / 10 && plan.victims.is_empty() {
                 sink.complained = false;
             }
-            if !plan.victims.is_empty() && !std::mem::replace(&mut sink.complained, true) {
+            // Before the bound holds, the number that waits is not the last word.
+            if !plan.victims.is_empty() && plan.excess == 0 && !std::mem::replace(&mut sink.complained, true)
+            {
                 let (name, depth) = (&plan.name, sink.depth);
                 log::error!(
                     broker = name.as_str();
@@ -232,8 +240,9 @@ impl Committed {
         }
     }
 
-    /// Whether something is still to be deleted that no append waits for.
-    pub(super) fn leaves_garbage(&self) -> bool {
-        self.0.iter().any(|plan| plan.garbage_left)
+    /// Whether something is still to be deleted or given up that no append waits for.
+    pub(super) fn leaves_work(&self) -> bool {
+        // What the next event takes along waits for it. Where nothing was found, another look finds nothing either.
+        self.0.iter().any(|plan| plan.garbage_left || (plan.excess > GARBAGE && !plan.victims.is_empty()))
     }
 }

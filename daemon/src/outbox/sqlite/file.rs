@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use super::reserve::Reserve;
 use super::schema::{self, Content};
@@ -31,10 +33,15 @@ const VERSION: i32 = 1;
 /// Damaged stores that are kept for whoever looks into them; a disk that fails again and again must not fill up.
 const SET_ASIDE_MAX: usize = 3;
 
+/// Blocks that the index of the log has on the disk: those for a log of 64 MiB, more than any transaction of ours makes.
+const INDEX: u64 = 128 << 10;
+
 /// An open store.
 pub(super) struct Opened {
     pub(super) writer: Connection,
     pub(super) reader: Connection,
+    /// To be closed after both, see [`allocate_index`].
+    pub(super) index: Option<File>,
     pub(super) content: Content,
 }
 
@@ -108,6 +115,42 @@ pub(super) fn lock(directory: &Path) -> Result<File, OutboxError> {
 /// first, with a warning in the log: a state file must never keep an appliance from watching. On a full disk `reserve`
 /// is given up for it.
 pub(super) fn open(
+    directory: &Path,
+    pages: u32,
+    now: Timestamp,
+    reserve: &mut Reserve,
+) -> Result<Opened, OutboxError> {
+    let mut opened = open_or_replace(directory, pages, now, reserve)?;
+    opened.index = allocate_index(&directory.join(NAME), reserve);
+    Ok(opened)
+}
+
+/// Gives the index of the log its blocks now. SQLite maps it into memory, and of each page it has only the last byte
+/// written: where blocks are smaller than that and the disk is full by the time of the rest, the kernel ends the process.
+///
+/// The file that was opened for it must stay open as long as the store: closing any descriptor of a file takes the
+/// process's POSIX locks away, those of SQLite too, by which others know that this index is in use.
+fn allocate_index(path: &Path, reserve: &mut Reserve) -> Option<File> {
+    // It is not there where the file system allows no write-ahead log.
+    let index = File::options().read(true).write(true).open(format!("{}-shm", path.display())).ok()?;
+    loop {
+        match fallocate(&index, FallocateFlags::KEEP_SIZE, 0, INDEX) {
+            // Some file systems keep no room for files.
+            Ok(()) | Err(Errno::OPNOTSUPP) => return Some(index),
+            Err(Errno::INTR) => {}
+            Err(Errno::NOSPC | Errno::DQUOT) if reserve.release() => {}
+            Err(error) => {
+                log::warn!(
+                    "event store {}: no room is kept for the index of its log: {error}; free space on that disk",
+                    path.display()
+                );
+                return Some(index);
+            }
+        }
+    }
+}
+
+fn open_or_replace(
     directory: &Path,
     pages: u32,
     now: Timestamp,
@@ -201,7 +244,7 @@ fn open_once(path: &Path, pages: u32) -> Result<Opened, Unusable> {
             log::warn!("event store {} is empty: a new one with a new epoch begins", path.display());
         }
     }
-    Ok(Opened { writer, reader, content })
+    Ok(Opened { writer, reader, index: None, content })
 }
 
 /// Whether closing the connection leaves the write-ahead log where it is: the one way to set a damaged store aside

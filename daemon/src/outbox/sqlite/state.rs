@@ -5,6 +5,7 @@
 //! so that a sink waits for at most one page of reading. Memory does not grow with what waits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
@@ -32,6 +33,8 @@ pub(super) struct State {
     pub(super) strained: bool,
     /// Reads beside the writer. None only while a damaged store is replaced.
     pub(super) reader: Option<Connection>,
+    /// Closed after the connections: the writer's ends with its thread, the reader's field is dropped before this one.
+    index: Option<File>,
 }
 
 /// One sink.
@@ -87,9 +90,9 @@ pub(super) fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl State {
     /// Of a store that was just opened.
-    pub(super) fn new(content: &Content, reader: Connection) -> Self {
+    pub(super) fn new(content: &Content, reader: Connection, index: Option<File>) -> Self {
         let sinks = content.sinks.iter().map(|row| (row.name.clone(), Sink::of(row))).collect();
-        Self { epoch: content.epoch, last: content.last, sinks, strained: false, reader: Some(reader) }
+        Self { epoch: content.epoch, last: content.last, sinks, strained: false, reader: Some(reader), index }
     }
 
     /// See [`crate::outbox::Outbox::next`] and [`crate::outbox::Outbox::next_of`].
@@ -175,9 +178,9 @@ impl State {
         }
     }
 
-    /// A new store has taken the damaged one's place.
-    pub(super) fn begin_anew(&mut self, epoch: Uuid, reader: Connection) {
-        (self.epoch, self.reader) = (epoch, Some(reader));
+    /// A new store has taken the damaged one's place, whose connections are closed.
+    pub(super) fn begin_anew(&mut self, epoch: Uuid, reader: Connection, index: Option<File>) {
+        (self.epoch, self.reader, self.index) = (epoch, Some(reader), index);
         self.sinks.values_mut().for_each(Sink::forget);
     }
 }

@@ -102,11 +102,13 @@ pub fn purge(directory: &Path, sink: Option<&Name>, now: Timestamp) -> Result<Ve
     let _lock = file::lock(directory)?;
     // A full disk is a reason to purge, and the next daemon makes another reserve.
     let mut reserve = Reserve::found(directory);
-    let Opened { mut writer, reader, content } =
+    let Opened { mut writer, reader, index, content } =
         file::open(directory, Limits::default().pages, now, &mut reserve)?;
     // The last connection to close tidies up, which one that only reads cannot.
     drop(reader);
     let purged = drop_all(&mut writer, &content, sink);
+    // In this order, see `file::allocate_index`.
+    drop((writer, index));
     purged.map_err(|error| OutboxError::store(&directory.join(file::NAME), &error))
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use vedette_core::{ClockSource, EndedBy, EvidenceKind, Moment, Phase, Pts, Severity, SimulatedClock};
 
+use super::commit::{GARBAGE, Work};
 use super::*;
 use crate::wire::{Interest, ModelStamp};
 
@@ -426,6 +427,62 @@ fn a_bound_that_is_changed_holds_from_the_next_event_on() {
     outbox.limit(Limits { events: 4, ..Limits::default() });
     (0..3).for_each(|_| _ = append(&outbox, Severity::Info));
     assert_eq!((outbox.depth(&name("a")), outbox.dropped(&name("a"))), (4, 5));
+}
+
+#[test]
+fn a_much_lower_bound_is_reached_in_parts() {
+    const WAITING: usize = 3 * GARBAGE;
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = limited(folder.path(), &["a"], Limits::default());
+    fill(&outbox, WAITING);
+    outbox.close();
+    drop(outbox);
+
+    // One transaction after the other, as the writer makes them.
+    let mut reserve = Reserve::found(folder.path());
+    let pages = Limits::default().pages;
+    let opened = file::open(folder.path(), pages, Timestamp::UNIX_EPOCH, &mut reserve).unwrap();
+    let (mut store, state) =
+        (opened.writer, Mutex::new(State::new(&opened.content, opened.reader, opened.index)));
+    let mut part = |events: &[Arc<Stored>]| {
+        let uninterested = vec![Vec::new(); events.len()];
+        let work =
+            Work { events, uninterested: &uninterested, capacity: 100, sweep: true, ..Work::default() };
+        let committed = commit::commit(&mut store, &state, &work).unwrap();
+        let left = committed.leaves_work();
+        committed.publish(&mut locked(&state), &work);
+        let state = locked(&state);
+        let sink = &state.sinks[&name("a")];
+        (left, sink.depth, sink.complained)
+    };
+    let coming = |seq| {
+        let (camera, severity, kind) = (Some(name("gate")), Severity::Info, "intrusion".to_owned());
+        [Arc::new(Stored { seq, camera, severity, kind, messages: Vec::new(), captured: None })]
+    };
+    let next = WAITING as u64 + 1;
+    assert_eq!(
+        part(&coming(next)),
+        (true, WAITING - GARBAGE, false),
+        "one event, and no append waits for more"
+    );
+    assert_eq!(part(&[]), (false, WAITING - 2 * GARBAGE, false));
+    assert_eq!(part(&[]), (false, WAITING - 2 * GARBAGE, false), "a few are for the next event");
+    assert_eq!(part(&coming(next + 1)), (false, 100, true), "said once the bound holds");
+}
+
+#[test]
+fn an_idle_store_comes_near_a_lower_bound_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = limited(folder.path(), &["a"], Limits::default());
+    fill(&outbox, 3 * GARBAGE);
+    outbox.limit(Limits { events: 2, ..Limits::default() });
+    let clock = vedette_core::SystemClock::new();
+    while outbox.depth(&name("a")) > 2 + GARBAGE {
+        assert!(clock.now().0 < Duration::from_secs(60), "{} still wait", outbox.depth(&name("a")));
+        clock.pause(Duration::from_millis(5), &vedette_core::Shutdown::new());
+    }
+    append(&outbox, Severity::Alarm);
+    assert_eq!((outbox.depth(&name("a")), outbox.dropped(&name("a"))), (2, 3 * GARBAGE as u64 - 1));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use rusqlite::Connection;
@@ -82,6 +82,8 @@ pub(super) struct Writer {
     pub(super) owed: Vec<IncidentChange>,
     /// Whether the last attempt to write failed.
     pub(super) failing: bool,
+    /// Whether the last sweep left something to delete or to give up at once.
+    pub(super) behind: bool,
     /// Given up for what is urgent when the disk is full.
     pub(super) reserve: Reserve,
 }
@@ -114,20 +116,17 @@ impl Writer {
                         sweep = after(SWEEP_AFTER);
                     }
                 }
-                Job::Attach(sink, done) => self.attach(&sink, &done),
-                Job::Detach(sink, done) => {
-                    self.detach(&sink, &done);
-                    sweep = after(Duration::ZERO);
-                }
-                Job::Acked { now: true } => sweep = after(Duration::ZERO),
-                Job::Acked { now: false } => sweep = after(SWEEP_AFTER),
+                Job::Attach(sink, done) => sweep = self.change(&done, |state| state.attach(&sink)),
+                Job::Detach(sink, done) => sweep = self.change(&done, |state| state.detach(&sink)),
+                Job::Acked { now } if now || self.behind => sweep = after(Duration::ZERO),
+                Job::Acked { .. } => sweep = after(SWEEP_AFTER),
                 Job::Damaged { epoch, damage } => {
                     // Several may have found the same; only the first word counts.
                     if locked(&self.state).epoch == epoch {
                         self.replace(&damage);
                     }
                 }
-                Job::Limit(limits, done) => self.limit(limits, &done),
+                Job::Limit(limits, done) => sweep = self.limit(limits, &done),
                 Job::Close(done) => return self.close(&done),
             }
         }
@@ -285,7 +284,7 @@ impl Writer {
         (first, (first..).zip(group).map(freeze).collect())
     }
 
-    /// One transaction, and what of it the memory is to know; whether something is still to be deleted.
+    /// One transaction, and what of it the memory is to know; whether something is still to be deleted or given up.
     fn write(&mut self, work: &Work<'_>) -> rusqlite::Result<bool> {
         let result = self.write_once(work);
         self.report(&result);
@@ -297,7 +296,7 @@ impl Writer {
             || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB), None);
         let connection = self.connection.as_mut().ok_or_else(missing)?;
         let committed = commit::commit(connection, &self.state, work)?;
-        let left = committed.leaves_garbage();
+        let left = committed.leaves_work();
         committed.publish(&mut locked(&self.state), work);
         Ok(left)
     }
@@ -357,7 +356,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes what was acknowledged and a part of what was given up; when to go on with what is left.
+    /// Deletes what was acknowledged and a part of what was given up, gives up a part of what is above a lowered bound;
+    /// when to go on with what is left.
     fn sweep(&mut self) -> Option<Duration> {
         self.reserve();
         let strained = locked(&self.state).strained;
@@ -367,10 +367,11 @@ impl Writer {
     fn clean(&mut self) -> Option<Duration> {
         let work = Work { sweep: true, ..self.work(&[]) };
         match self.write(&work) {
-            Ok(garbage_left) => {
+            Ok(left) => {
                 self.owed.clear();
+                self.behind = left;
                 let acked_since = || locked(&self.state).sinks.values().any(|sink| !sink.acked.is_empty());
-                if garbage_left { Some(Duration::ZERO) } else { acked_since().then_some(SWEEP_AFTER) }
+                if left { Some(Duration::ZERO) } else { acked_since().then_some(SWEEP_AFTER) }
             }
             Err(error) if file::is_damage(&error) => {
                 self.replace(&error.to_string());
@@ -380,26 +381,22 @@ impl Writer {
         }
     }
 
-    fn limit(&mut self, limits: Limits, done: &Sender<()>) {
+    fn limit(&mut self, limits: Limits, done: &Sender<()>) -> Receiver<Instant> {
         self.limits = limits;
         let refused = self.connection.as_ref().and_then(|c| file::bound(c, limits.pages).err());
         if let Some(error) = refused {
             log::error!("event store {}: its size cannot be bounded anew: {error}", self.path().display());
         }
-        let _ = done.send(());
+        self.change(done, |_| {})
     }
 
-    fn attach(&mut self, name: &Name, done: &Sender<()>) {
-        locked(&self.state).attach(name);
+    /// Changes what sinks there are, for whoever waits for `done`; when to go on with what that leaves to delete.
+    fn change(&mut self, done: &Sender<()>, change: impl FnOnce(&mut State)) -> Receiver<Instant> {
+        change(&mut locked(&self.state));
         // Where the store does not take it now, the next event brings it along.
-        self.sweep();
+        let next = self.sweep().map_or_else(never, after);
         let _ = done.send(());
-    }
-
-    fn detach(&mut self, name: &Name, done: &Sender<()>) {
-        locked(&self.state).detach(name);
-        self.sweep();
-        let _ = done.send(());
+        next
     }
 
     /// Sets the store aside and goes on with a new one, in a new epoch, behind the last number.
@@ -422,10 +419,10 @@ impl Writer {
             Err(error) => log::error!("event store {}: cannot be set aside: {error}", path.display()),
         }
         match file::open(&self.directory, self.limits.pages, now, &mut self.reserve) {
-            Ok(Opened { writer, reader, content }) => {
+            Ok(Opened { writer, reader, index, content }) => {
                 self.connection = Some(writer);
                 self.owed = self.open.values().map(|i| IncidentChange::Open(Box::new(i.clone()))).collect();
-                locked(&self.state).begin_anew(content.epoch, reader);
+                locked(&self.state).begin_anew(content.epoch, reader, index);
             }
             Err(error) => log::error!("{error}"),
         }
