@@ -1,6 +1,7 @@
-//! Two pictures of one camera compared at an eighth of their size: did something move between them?
+//! Two pictures of one camera compared at an eighth of their size or less: did something move between them?
 //!
-//! Owns: the mean luma of each 8x8 block, how noisy each block is, what counts as the light having changed. Does not
+//! Owns: the mean luma of each block (8x8 pixels, and as much larger as a picture is than 640 a side: what is smaller no
+//! detector sees, and what a coder does to single blocks of a large picture is no motion), how noisy each block is, what counts as the light having changed. Does not
 //! know: which pictures it is given. A block has changed where it differs by more than five times its own mean
 //! deviation; blocks under privacy masks never count. What changes the whole picture alike (clouds, gain, exposure) is
 //! fitted as gain and offset and taken out first; what is left in most of the picture at once is light too (a lamp,
@@ -8,8 +9,12 @@
 
 use vedette_core::{BBox, Frame, Plane, Point, Polygon};
 
-/// Luma pixels a side.
+/// Luma pixels a side of a block, in a picture of less than twice [`PICTURE`].
 const BLOCK: usize = 8;
+/// Pixels of a picture's longer side that [`BLOCK`] is for.
+const PICTURE: usize = 640;
+/// Every so many lines of a block's height are read: half of the smallest block's, for hardly more noise.
+const LINES: usize = 4;
 /// A block changed by less is unchanged, in steps of luma: coding moves it so far.
 const LEAST: f32 = 2.5;
 /// The multiple of its mean absolute deviation from which a block has changed: four sigma of a normal one.
@@ -80,8 +85,9 @@ impl PictureGate {
     /// changes within them do not count as motion, but are told.
     pub fn look(&mut self, frame: &Frame, places: &[BBox]) -> Look {
         let Some(luma) = frame.plane(0) else { return Look::FIRST };
-        let current = means(&luma);
-        let (columns, rows) = (luma.width.div_ceil(BLOCK), luma.height.div_ceil(BLOCK));
+        let side = side(&luma);
+        let current = means(&luma, side);
+        let (columns, rows) = (luma.width.div_ceil(side), luma.height.div_ceil(side));
         if (columns, rows) != (self.columns, self.rows) {
             (self.columns, self.rows) = (columns, rows);
             self.noise = vec![FIRST_NOISE; current.len()];
@@ -177,20 +183,25 @@ fn holds(place: &BBox, point: Point) -> bool {
     (place.x0..=place.x1).contains(&point.x) && (place.y0..=place.y1).contains(&point.y)
 }
 
-/// Mean luma of each block, every other row of it: half the reading for hardly more noise.
-fn means(luma: &Plane<'_>) -> Vec<f32> {
-    let columns = luma.width.div_ceil(BLOCK);
-    let mut means = Vec::with_capacity(columns * luma.height.div_ceil(BLOCK));
+/// Pixels a side of a picture's blocks.
+fn side(luma: &Plane<'_>) -> usize {
+    BLOCK * (luma.width.max(luma.height) / PICTURE).max(1)
+}
+
+/// Mean luma of each block of `side` pixels, from [`LINES`] of its lines.
+fn means(luma: &Plane<'_>, side: usize) -> Vec<f32> {
+    let columns = luma.width.div_ceil(side);
+    let mut means = Vec::with_capacity(columns * luma.height.div_ceil(side));
     let mut sums = vec![0_u32; columns];
-    for top in (0..luma.height).step_by(BLOCK) {
+    for top in (0..luma.height).step_by(side) {
         sums.fill(0);
-        let lines: Vec<usize> = (top..(top + BLOCK).min(luma.height)).step_by(2).collect();
+        let lines: Vec<usize> = (top..(top + side).min(luma.height)).step_by(side / LINES).collect();
         for &y in &lines {
-            for (sum, block) in sums.iter_mut().zip(luma.row(y).chunks(BLOCK)) {
+            for (sum, block) in sums.iter_mut().zip(luma.row(y).chunks(side)) {
                 *sum += block.iter().map(|&v| u32::from(v)).sum::<u32>();
             }
         }
-        let width = |column: usize| (luma.width - column * BLOCK).min(BLOCK);
+        let width = |column: usize| (luma.width - column * side).min(side);
         means.extend(sums.iter().enumerate().map(|(c, &sum)| sum as f32 / (width(c) * lines.len()) as f32));
     }
     means
@@ -229,7 +240,11 @@ mod tests {
 
     /// A picture with structure and noise; `paint` may change it.
     fn picture(seed: u32, paint: impl Fn(usize, usize, f32) -> f32) -> Frame {
-        let (w, h) = (SIZE.0 as usize, SIZE.1 as usize);
+        sized(SIZE, seed, paint)
+    }
+
+    fn sized(size: (u32, u32), seed: u32, paint: impl Fn(usize, usize, f32) -> f32) -> Frame {
+        let (w, h) = (size.0 as usize, size.1 as usize);
         let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
         let mut bytes = Vec::with_capacity(w * h * 3 / 2);
         for y in 0..h {
@@ -241,7 +256,7 @@ mod tests {
             }
         }
         bytes.resize(w * h * 3 / 2, 128);
-        Frame::packed_i420(Moment::of_file(jiff::Timestamp::UNIX_EPOCH, Pts::ZERO), SIZE, bytes).unwrap()
+        Frame::packed_i420(Moment::of_file(jiff::Timestamp::UNIX_EPOCH, Pts::ZERO), size, bytes).unwrap()
     }
 
     fn square(left: usize, top: usize, side: usize) -> impl Fn(usize, usize, f32) -> f32 {
@@ -276,6 +291,27 @@ mod tests {
         assert_eq!(gate.look(&picture(200, figure), &[]).verdict, Verdict::Moved);
         assert_eq!(gate.look(&picture(201, figure), &[]).verdict, Verdict::Still, "it stands");
         assert_eq!(gate.look(&picture(202, same), &[]).verdict, Verdict::Moved, "it is gone");
+    }
+
+    #[test]
+    fn in_a_large_picture_a_blot_of_the_coder_is_still_and_a_distant_person_moves() {
+        const LARGE: (u32, u32) = (1920, 1080);
+        let mut gate = PictureGate::new(Vec::new());
+        let blot = |seed: u32| {
+            let left = 64 + 16 * (seed as usize % 100);
+            // Two blocks of a coder, coded anew.
+            move |x: usize, y: usize, v: f32| {
+                if (left..left + 16).contains(&x) && (512..520).contains(&y) { v + 6.0 } else { v }
+            }
+        };
+        for seed in 0..20 {
+            let look = gate.look(&sized(LARGE, seed, blot(seed)), &[]);
+            assert_ne!(look.verdict, Verdict::Moved, "{seed}: {look:?}");
+        }
+        let person = |x: usize, y: usize, v: f32| {
+            if (900..936).contains(&x) && (500..572).contains(&y) { v + 15.0 } else { v }
+        };
+        assert_eq!(gate.look(&sized(LARGE, 30, person), &[]).verdict, Verdict::Moved);
     }
 
     #[test]
