@@ -30,8 +30,8 @@ pub(super) fn build(
     raw: RawCamera,
     (every, folder): (&CameraEvidence, &Path),
 ) -> Option<Camera> {
-    let RawCamera { url, main_url, user, password, transport, fps, pipeline, .. } = raw;
-    let RawCamera { ca, pin, tls, mask, main_mask, zone, line, rule, evidence, .. } = raw;
+    let RawCamera { url, main_url, gate_url, user, password, transport, fps, pipeline, .. } = raw;
+    let RawCamera { ca, pin, tls, mask, main_mask, gate_mask, zone, line, rule, evidence, .. } = raw;
     let RawCamera { mode, quiet_after, catch_up_max, decoder, loop_filter, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
     if !FPS.contains(&fps) {
@@ -49,7 +49,9 @@ pub(super) fn build(
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
     let main_masks = shapes(check, id, "main_mask", main_mask, Polygon::new);
-    let main_url = main_stream(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
+    let main_url = MAIN.check(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
+    let gate_masks = shapes(check, id, "gate_mask", gate_mask, Polygon::new);
+    let gate_url = GATE.check(check, id, gate_url, !masks.is_empty(), !gate_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
     let rules = rule
@@ -70,8 +72,13 @@ pub(super) fn build(
     if clean.user.is_some() || clean.password.is_some() {
         check.warning(&keys, url::login_remedy("camera", id));
     }
-    let main_secure = main_url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
-    let secure = [("url", clean.scheme == "rtsps"), ("main_url", main_secure)].into_iter().find(|(_, s)| *s);
+    let is_secure = |url: &Option<String>| url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
+    let secure = [
+        ("url", clean.scheme == "rtsps"),
+        ("main_url", is_secure(&main_url)),
+        ("gate_url", is_secure(&gate_url)),
+    ];
+    let secure = secure.into_iter().find(|(_, secure)| *secure);
     if let Some((key, _)) = secure.filter(|_| transport == Transport::Udp) {
         let message =
             format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
@@ -83,6 +90,7 @@ pub(super) fn build(
         id: name?,
         url: clean.url,
         main_url,
+        gate_url,
         user: user.or(clean.user),
         password: password.map(Secret::new).or(clean.password),
         transport,
@@ -96,6 +104,7 @@ pub(super) fn build(
         loop_filter,
         masks,
         main_masks,
+        gate_masks,
         zones,
         lines,
         rules,
@@ -103,36 +112,53 @@ pub(super) fn build(
     })
 }
 
-/// The stream of evidence: masked where the analysed one is.
-fn main_stream(
-    check: &mut Check<'_>,
-    id: &str,
-    main_url: Option<String>,
-    masked: bool,
-    main_masked: bool,
-) -> Option<String> {
-    let keys = ["camera", id, "main_url"];
-    let Some(main_url) = main_url else {
-        if main_masked {
-            let message = format!("`camera.{id}.main_mask` masks nothing: the camera has no `main_url`");
-            check.key_error(&["camera", id, "main_mask"], message);
+/// A stream of a camera beside the one that is analysed.
+struct Beside {
+    url: &'static str,
+    mask: &'static str,
+    what: &'static str,
+}
+
+/// The stream of evidence.
+const MAIN: Beside = Beside { url: "main_url", mask: "main_mask", what: "main stream" };
+/// The stream that shows whether something moves.
+const GATE: Beside = Beside { url: "gate_url", mask: "gate_mask", what: "gate's stream" };
+
+impl Beside {
+    /// Masked where the analysed one is.
+    fn check(
+        &self,
+        check: &mut Check<'_>,
+        id: &str,
+        given: Option<String>,
+        masked: bool,
+        own_masks: bool,
+    ) -> Option<String> {
+        let Self { url, mask, what } = self;
+        let keys = ["camera", id, *url];
+        let Some(given) = given else {
+            if own_masks {
+                let message = format!("`camera.{id}.{mask}` masks nothing: the camera has no `{url}`");
+                check.key_error(&["camera", id, *mask], message);
+            }
+            return None;
+        };
+        if masked && !own_masks && !check.was_reported(&["camera", id, *mask]) {
+            let message = format!(
+                "`camera.{id}` has masks, but none for its {what}: draw them below `[camera.{id}.{mask}]` (the same \
+                 polygons where both streams show the same)"
+            );
+            check.key_error(&keys, message);
         }
-        return None;
-    };
-    if masked && !main_masked && !check.was_reported(&["camera", id, "main_mask"]) {
-        let message = format!(
-            "`camera.{id}` has masks, but none for its main stream: draw them below `[camera.{id}.main_mask]` (the same \
-             polygons where both streams show the same)"
-        );
-        check.key_error(&keys, message);
+        let clean = url::parse(&given, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
+        if clean.user.is_some() || clean.password.is_some() {
+            let message = format!(
+                "holds a login, which is not used: the {what} has the login of `url`, whose place is `vedette.secrets`"
+            );
+            check.value_error(&keys, message);
+        }
+        Some(clean.url)
     }
-    let clean = url::parse(&main_url, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
-    if clean.user.is_some() || clean.password.is_some() {
-        let message = "holds a login, which is not used: the main stream has the login of `url`, whose place is \
-                       `vedette.secrets`";
-        check.value_error(&keys, message);
-    }
-    Some(clean.url)
 }
 
 /// The address of a stream: of a camera on the network, or of one on this machine.
