@@ -1,12 +1,13 @@
 //! One camera: URL, rates, shapes and rules, and that rules name shapes that there are.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vedette_analysis::rules::{ALL, Common, RuleConfig, RuleSetup};
 use vedette_core::geometry::ShapeError;
-use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret};
+use vedette_core::{Class, Name, Point, Polygon, Polyline, Secret, Span};
 use vedette_ingest::{DecoderChoice, Local, Transport, Trust};
 
 use super::super::layer::{Origin, Part};
@@ -17,11 +18,11 @@ use super::url::{self, CleanUrl};
 use super::{Check, evidence};
 
 const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
-const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
+const FPS: RangeInclusive<f32> = 0.2..=30.0;
 /// Seconds.
-const QUIET_AFTER: std::ops::RangeInclusive<f64> = 1.0..=3600.0;
+const QUIET_AFTER: RangeInclusive<f64> = 1.0..=3600.0;
 /// Seconds: a camera's ring holds ten.
-const CATCH_UP_MAX: std::ops::RangeInclusive<f64> = 1.0..=10.0;
+const CATCH_UP_MAX: RangeInclusive<f64> = 1.0..=10.0;
 
 /// Checks a camera; `None` where none could be made of it.
 pub(super) fn build(
@@ -34,18 +35,12 @@ pub(super) fn build(
     let RawCamera { ca, pin, tls, mask, main_mask, gate_mask, zone, line, rule, evidence, .. } = raw;
     let RawCamera { mode, quiet_after, catch_up_max, decoder, loop_filter, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
-    if !FPS.contains(&fps) {
-        check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
-    }
-    for (key, span, range) in
-        [("quiet_after", quiet_after, QUIET_AFTER), ("catch_up_max", catch_up_max, CATCH_UP_MAX)]
-    {
-        let seconds = span.0.as_secs_f64();
-        if !range.contains(&seconds) {
-            let (from, to) = (range.start(), range.end());
-            check.value_error(&["camera", id, key], format!("{seconds} s is not within {from} to {to} s"));
-        }
-    }
+    ranges(
+        check,
+        id,
+        fps,
+        [("quiet_after", quiet_after, QUIET_AFTER), ("catch_up_max", catch_up_max, CATCH_UP_MAX)],
+    );
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
     let main_masks = shapes(check, id, "main_mask", main_mask, Polygon::new);
@@ -54,37 +49,16 @@ pub(super) fn build(
     let gate_url = GATE.check(check, id, gate_url, !masks.is_empty(), !gate_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
-    let rules = rule
-        .into_iter()
-        .filter_map(|(rule, table)| {
-            let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
-            let built = self::rule(check, id, &rule, table);
-            name.zip(built)
-        })
-        .collect();
+    let rules = rules(check, id, rule);
     let evidence = evidence::camera(check, id, &evidence, every);
     let Some(url) = url else {
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
         return None;
     };
-    let keys = ["camera", id, "url"];
-    let clean = stream(check, &keys, &url)?;
-    if clean.user.is_some() || clean.password.is_some() {
-        check.warning(&keys, url::login_remedy("camera", id));
-    }
+    let clean = stream(check, id, &url)?;
     let is_secure = |url: &Option<String>| url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
-    let secure = [
-        ("url", clean.scheme == "rtsps"),
-        ("main_url", is_secure(&main_url)),
-        ("gate_url", is_secure(&gate_url)),
-    ];
-    let secure = secure.into_iter().find(|(_, secure)| *secure);
-    if let Some((key, _)) = secure.filter(|_| transport == Transport::Udp) {
-        let message =
-            format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
-        check.warning(&["camera", id, "transport"], message);
-    }
-    let secure = secure.is_some();
+    let secure = [clean.scheme == "rtsps", is_secure(&main_url), is_secure(&gate_url)];
+    let secure = encrypted(check, id, transport, secure);
     let trust = trust(check, id, secure, (ca.map(|file| folder.join(file)), pin, tls));
     Some(Camera {
         id: name?,
@@ -110,6 +84,41 @@ pub(super) fn build(
         rules,
         evidence,
     })
+}
+
+/// Numbers and spans that have bounds.
+fn ranges(check: &mut Check<'_>, id: &str, fps: f32, spans: [(&str, Span, RangeInclusive<f64>); 2]) {
+    if !FPS.contains(&fps) {
+        check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
+    }
+    for (key, span, range) in spans {
+        let seconds = span.0.as_secs_f64();
+        if !range.contains(&seconds) {
+            let (from, to) = (range.start(), range.end());
+            check.value_error(&["camera", id, key], format!("{seconds} s is not within {from} to {to} s"));
+        }
+    }
+}
+
+/// Rules that can be built, by name.
+fn rules(check: &mut Check<'_>, id: &str, tables: BTreeMap<String, RuleTable>) -> BTreeMap<Name, RuleSetup> {
+    let built = tables.into_iter().filter_map(|(rule, table)| {
+        let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
+        let built = self::rule(check, id, &rule, table);
+        name.zip(built)
+    });
+    built.collect()
+}
+
+/// Whether one of the streams `url`, `main_url`, `gate_url` is `rtsps`, which UDP does not serve.
+fn encrypted(check: &mut Check<'_>, id: &str, transport: Transport, secure: [bool; 3]) -> bool {
+    let key = ["url", "main_url", "gate_url"].into_iter().zip(secure).find(|(_, secure)| *secure);
+    if let Some((key, _)) = key.filter(|_| transport == Transport::Udp) {
+        let message =
+            format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
+        check.warning(&["camera", id, "transport"], message);
+    }
+    key.is_some()
 }
 
 /// A stream of a camera beside the one that is analysed.
@@ -162,15 +171,20 @@ impl Beside {
 }
 
 /// The address of a stream: of a camera on the network, or of one on this machine.
-fn stream(check: &mut Check<'_>, keys: &[&str], url: &str) -> Option<CleanUrl> {
+fn stream(check: &mut Check<'_>, id: &str, url: &str) -> Option<CleanUrl> {
+    let keys = ["camera", id, "url"];
     let Some(local) = Local::of(url) else {
         let schemes: Vec<&str> = SCHEMES.into_iter().chain(Local::schemes()).collect();
-        return url::parse(url, &schemes).map_err(|message| check.value_error(keys, message)).ok();
+        let clean = url::parse(url, &schemes).map_err(|message| check.value_error(&keys, message)).ok()?;
+        if clean.user.is_some() || clean.password.is_some() {
+            check.warning(&keys, url::login_remedy("camera", id));
+        }
+        return Some(clean);
     };
-    let local = local.map_err(|message| check.value_error(keys, message)).ok()?;
+    let local = local.map_err(|message| check.value_error(&keys, message)).ok()?;
     // No error: it may be there by the time it is opened, and one camera never keeps the others from starting.
     if let Err(fault) = local.look() {
-        check.warning(keys, format!("{}; {}", fault.message, fault.remedy));
+        check.warning(&keys, format!("{}; {}", fault.message, fault.remedy));
     }
     Some(CleanUrl::without_login(url, local.scheme()))
 }
