@@ -8,7 +8,10 @@ pub(crate) mod adaptive;
 mod analyst;
 mod clock;
 pub(crate) mod cursor;
+mod gate_stream;
+mod gop;
 mod report;
+mod sampler;
 mod session;
 mod wakes;
 
@@ -35,6 +38,7 @@ use crate::sinks::Latest;
 
 use adaptive::Adaptive;
 use analyst::Analyst;
+use gate_stream::{GateStream, GateView};
 use report::Report;
 pub use report::{CameraState, Snapshot};
 use session::Ending;
@@ -91,6 +95,7 @@ pub struct RunningCamera {
     ended_by: Arc<Mutex<EndedBy>>,
     stop: Shutdown,
     main: Option<MainStream>,
+    gate: Option<GateStream>,
     thread: JoinHandle<()>,
 }
 
@@ -110,6 +115,12 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
         None => None,
     };
     let analyst = Analyst::new(&config, &deps, Arc::clone(&counters), Arc::clone(&recorder))?;
+    let (gate, gate_view) = match &config.gate_url {
+        Some(url) => {
+            GateStream::start(url, &config, &deps).map(|(stream, view)| (Some(stream), Some(view)))?
+        }
+        None => (None, None),
+    };
     let camera = Camera {
         source: source(&config),
         config: Arc::clone(&config),
@@ -119,6 +130,7 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
         recorder,
         analyst,
         adaptive: Adaptive::new(&config, config.mode, Arc::clone(&counters)),
+        gate_view,
         masks: Masks::new(config.masks.values().cloned().collect()),
         backoff: Backoff::default(),
         ended_by: Arc::clone(&ended_by),
@@ -127,7 +139,7 @@ pub fn start(config: Arc<config::Camera>, deps: CameraDeps) -> Result<RunningCam
     };
     let name = format!("cam-{}", config.id);
     let thread = std::thread::Builder::new().name(name).spawn(move || run(camera))?;
-    Ok(RunningCamera { config, counters, report, ended_by, stop, main, thread })
+    Ok(RunningCamera { config, counters, report, ended_by, stop, main, gate, thread })
 }
 
 /// The stream that evidence is of.
@@ -178,6 +190,7 @@ impl RunningCamera {
         *self.ended_by.lock().unwrap_or_else(PoisonError::into_inner) = by;
         self.stop.request();
         self.main.iter().for_each(MainStream::request_stop);
+        self.gate.iter().for_each(GateStream::request_stop);
     }
 
     /// Waits until the thread has ended its incidents and closed its stream; false when `deadline` passed before,
@@ -185,7 +198,11 @@ impl RunningCamera {
     pub fn join(self, clock: &dyn Clock, deadline: Duration) -> bool {
         let patience = Shutdown::new();
         let began = clock.now();
-        let running = || !self.thread.is_finished() || self.main.as_ref().is_some_and(|m| !m.is_finished());
+        let running = || {
+            !self.thread.is_finished()
+                || self.main.as_ref().is_some_and(|m| !m.is_finished())
+                || self.gate.as_ref().is_some_and(|g| !g.is_finished())
+        };
         while running() {
             if clock.now().since(began) >= deadline {
                 log::warn!(camera = self.config.id.as_str(); "did not stop within {deadline:?}; left behind");
@@ -208,6 +225,7 @@ struct Camera {
     recorder: Arc<Recorder>,
     analyst: Analyst,
     adaptive: Adaptive,
+    gate_view: Option<GateView>,
     masks: Masks,
     backoff: Backoff,
     ended_by: Arc<Mutex<EndedBy>>,
@@ -329,8 +347,17 @@ impl Camera {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// What another stream shows of this one, and whether it is needed.
+    fn look_beside(&mut self) {
+        let Some(view) = &self.gate_view else { return };
+        let (standing, moved) = view.take();
+        self.adaptive.beside(standing, moved);
+        view.ask(self.adaptive.needs_beside(), self.adaptive.parked());
+    }
+
     fn tick(&mut self) {
         self.analyst.tick();
+        self.look_beside();
         if let Some(length) = self.deps.wakes.take(&self.config.id) {
             self.adaptive.wake(length);
         }

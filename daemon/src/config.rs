@@ -249,6 +249,8 @@ pub struct Camera {
     pub url: String,
     /// Likewise; of the stream that evidence is of. Default: `url`.
     pub main_url: Option<String>,
+    /// Likewise; of a small stream that shows whether something moves where `url` does not. Default: none.
+    pub gate_url: Option<String>,
     /// User name.
     pub user: Option<String>,
     /// Password.
@@ -275,6 +277,8 @@ pub struct Camera {
     pub masks: BTreeMap<Name, Polygon>,
     /// The same on the main stream; not empty where `masks` is not and there is a `main_url`.
     pub main_masks: BTreeMap<Name, Polygon>,
+    /// The same on the stream of `gate_url`; not empty where `masks` is not and there is one.
+    pub gate_masks: BTreeMap<Name, Polygon>,
     /// Areas that rules name.
     pub zones: BTreeMap<Name, Polygon>,
     /// Lines that rules name.

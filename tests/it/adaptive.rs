@@ -3,20 +3,26 @@
 //! The tables that the tests print are the figures of the README.
 #![expect(clippy::print_stdout, reason = "measured figures, kept in the report of the run")]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use vedette_core::{CameraId, SystemClock};
+use vedette_ingest::{Descriptions, Receiver, SourceConfig, Transport, Trust};
 use vedette_tests::binary::{Ran, Vedette};
 use vedette_tests::clips::ClipMakerError;
-use vedette_tests::composed::{CROSSINGS, Rate, crossings, pieces, spans, yard, yard_with_b_frames};
+use vedette_tests::composed::{
+    CROSSINGS, Rate, crossings, pieces, spans, yard, yard_of_two_streams, yard_with_b_frames,
+};
 use vedette_tests::need_detector;
 use vedette_tests::site::{Plan, Site, camera_text};
 use vedette_tests::skipped;
 use vedette_tests::testcam::{Options, TestCam};
 
-use crate::cli::{folder, write};
+use crate::cli::{folder, root, write};
 
 /// Every composed clip has a keyframe every 2 s.
 const GOP: f64 = 2.0;
@@ -236,5 +242,103 @@ fn live(name: &str, made: Result<PathBuf, ClipMakerError>) {
     println!("  quiet {quiet:.1} s, watch {watch:.1} s, busy {busy:.1} s");
     assert!(snapshot.gate.contains("keyframes every 2.0 s"), "{}", snapshot.gate);
     assert!(site.camera("yard").counters().events.get() > 0, "the people were reported");
+    assert!(site.stop());
+}
+
+/// Packets between two keyframes of the large stream of [`yard_of_two_streams`].
+const LONG_GOP: u64 = 7 * 25;
+
+/// A client that takes nothing, and whom nobody waits for: a clip begins with its first client.
+fn client(camera: &TestCam) -> Receiver {
+    vedette_ingest::init().expect("GStreamer");
+    let descriptions = Descriptions::load(&[root().join("pipelines/descriptions")]).expect("descriptions");
+    let source = SourceConfig {
+        camera: CameraId::from_host("client"),
+        url: camera.url().to_owned(),
+        user: None,
+        password: None,
+        transport: Transport::Tcp,
+        route: Arc::default(),
+        trust: Trust::System,
+        pipeline: None,
+    };
+    let receiver = Receiver::open(&source, &descriptions, Arc::new(SystemClock::new()));
+    receiver.unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+/// Neither its packets nor its keyframes, of which none shows anybody, would wake it.
+#[test]
+fn a_camera_that_is_blind_by_itself_rests_while_a_small_stream_of_it_is_looked_at() {
+    need_detector!();
+    let Some([large, small]) = clip(yard_of_two_streams()) else { return };
+    let start = |clip| TestCam::start(Options::new(clip)).unwrap_or_else(|e| panic!("{e}"));
+    let (camera, beside) = (start(large), start(small));
+    // Both play from now on, and show the same.
+    let _clients = [client(&camera), client(&beside)];
+    let text = camera_text("yard", camera.url(), 5.0);
+    let text = text.split("[camera.yard.rule.kerb]").next().unwrap_or_default();
+    let keys = format!("\ngate_url = \"{}\"\nquiet_after = \"2s\"\nfps =", beside.url());
+    let mut site =
+        Site::start(&Plan::new(format!("[node]\nid = \"box\"\n{}", text.replace("\nfps =", &keys))));
+    let decode = |site: &Site| site.camera("yard").counters().decode().as_str();
+    let gate = |site: &Site| site.camera("yard").snapshot().gate;
+    // A GOP and some more of nothing but quiet: where it is woken at the seam of the clip, the next one.
+    let counted = |site: &Site| {
+        let counters = site.camera("yard").counters();
+        (counters.transitions.get(), site.received("yard"), site.decoded("yard"))
+    };
+    let from = Cell::new((0, 0, 0));
+    site.wait_until("a GOP in quiet", SOON, |site| {
+        let (transitions, received, _) = counted(site);
+        if decode(site) != "quiet" || transitions != from.get().0 {
+            from.set(counted(site));
+        }
+        decode(site) == "quiet" && received >= from.get().1 + LONG_GOP + 50
+    });
+    let (received, decoded) = (site.received("yard") - from.get().1, site.decoded("yard") - from.get().2);
+    println!("{decoded} of {received} packets decoded in quiet; {}", gate(&site));
+    assert!((1..=2).contains(&decoded), "{decoded} of {received} packets in quiet");
+    assert!(gate(&site).starts_with("pictures of gate_url"), "{}", gate(&site));
+    let events = site.camera("yard").counters().events.get();
+    site.wait_until("people wake it", SOON, |site| decode(site) == "busy");
+    site.wait_until("they are reported", SOON, |site| site.camera("yard").counters().events.get() > events);
+    site.wait_until("it rests again", SOON, |site| decode(site) == "quiet");
+
+    beside.command("refuse on").unwrap_or_else(|e| panic!("{e}"));
+    site.wait_until("it is awake without the small stream", SOON, |site| decode(site) != "quiet");
+    site.wait_until("it says why", SOON, |site| gate(site).contains("gate_url: "));
+    let received = site.received("yard");
+    site.wait_until("10 s without the small stream", SOON, |site| {
+        assert_ne!(decode(site), "quiet", "nothing shows motion: {}", gate(site));
+        site.received("yard") >= received + 250
+    });
+    println!("without the small stream: {}", gate(&site));
+    beside.command("refuse off").unwrap_or_else(|e| panic!("{e}"));
+    site.wait_until("it rests once the small stream is back", SOON, |site| decode(site) == "quiet");
+    let [quiet, watch, busy] = site.camera("yard").counters().state_seconds();
+    println!("quiet {quiet:.1} s, watch {watch:.1} s, busy {busy:.1} s");
+    assert!(site.stop());
+}
+
+/// Masks may be those of the other picture, and what is not in both cannot be looked at in one for the other.
+#[test]
+fn a_small_stream_of_another_shape_is_not_looked_at() {
+    need_detector!();
+    let Some([large, _]) = clip(yard_of_two_streams()) else { return };
+    let Some(other) = clip(pieces(Rate::Variable)) else { return };
+    let start = |clip| TestCam::start(Options::new(clip)).unwrap_or_else(|e| panic!("{e}"));
+    let (camera, beside) = (start(large), start(other));
+    let text = camera_text("yard", camera.url(), 5.0);
+    let text = text.split("[camera.yard.rule.kerb]").next().unwrap_or_default();
+    let keys = format!("\ngate_url = \"{}\"\nfps =", beside.url());
+    let mut site =
+        Site::start(&Plan::new(format!("[node]\nid = \"box\"\n{}", text.replace("\nfps =", &keys))));
+    let gate = |site: &Site| site.camera("yard").snapshot().gate;
+    site.wait_until("it says why", SOON, |site| gate(site).contains("gate_url: "));
+    assert!(
+        gate(&site).contains("(1.33:1) and that of url (1.78:1) are not of one shape"),
+        "{}",
+        gate(&site)
+    );
     assert!(site.stop());
 }

@@ -113,7 +113,23 @@ pub fn crossings(rate: Rate) -> Result<PathBuf, ClipMakerError> {
 /// As of [`pieces`].
 pub fn yard(rate: Rate) -> Result<PathBuf, ClipMakerError> {
     let name = format!("yard-{}", rate.as_str().to_lowercase());
-    yard_of(&name, &rate.options(25))
+    yard_of(&name, YARD, &rate.options(LIVE_FPS))
+}
+
+/// The same at a constant bit rate with a keyframe every 7 s, none of which shows anybody; and as a small stream of
+/// 320x180 with one every second.
+///
+/// # Errors
+/// As of [`pieces`].
+pub fn yard_of_two_streams() -> Result<[PathBuf; 2], ClipMakerError> {
+    let gop = |rate: Rate, seconds: u32| {
+        let two = 2 * LIVE_FPS;
+        let gop = seconds * LIVE_FPS;
+        rate.options(LIVE_FPS)
+            .replace(&format!("-g {two} -keyint_min {two}"), &format!("-g {gop} -keyint_min {gop}"))
+    };
+    let large = yard_of("yard-long-gop", YARD, &gop(Rate::Constant, 7))?;
+    Ok([large, yard_of("yard-small", "320:180", &gop(Rate::Variable, 1))?])
 }
 
 /// The same with two B-frames between others, which cameras send that are set to compress more.
@@ -121,14 +137,14 @@ pub fn yard(rate: Rate) -> Result<PathBuf, ClipMakerError> {
 /// # Errors
 /// As of [`pieces`].
 pub fn yard_with_b_frames() -> Result<PathBuf, ClipMakerError> {
-    yard_of("yard-b", &Rate::Variable.options(25).replace("-bf 0", "-bf 2 -b_strategy 0"))
+    yard_of("yard-b", YARD, &Rate::Variable.options(LIVE_FPS).replace("-bf 0", "-bf 2 -b_strategy 0"))
 }
 
-fn yard_of(name: &str, options: &str) -> Result<PathBuf, ClipMakerError> {
+fn yard_of(name: &str, size: &str, options: &str) -> Result<PathBuf, ClipMakerError> {
     let mut inputs: Vec<String> = still(16).to_vec();
     inputs.extend(["-ss", "10", "-t", "5", "-i", "vtest.avi"].map(str::to_owned));
     inputs.extend(still(20));
-    let size = "scale=640:360,setsar=1,fps=25";
+    let size = format!("scale={size},setsar=1,fps=25");
     let filter = format!(
         "[0:v]{size},{}[a];[1:v]framerate=fps=25:scene=100,{size},format=yuv420p[b];[2:v]{size},{}[c];\
          [a][b][c]concat=n=3:v=1:a=0,fps=25[out]",
@@ -137,6 +153,9 @@ fn yard_of(name: &str, options: &str) -> Result<PathBuf, ClipMakerError> {
     );
     made(name, &inputs, &filter, options)
 }
+
+/// Pixels of a [`yard`].
+const YARD: &str = "640:360";
 
 /// When people appear in [`appearances`], seconds: at five places in the GOP.
 pub const APPEARANCES: [f64; 5] = [8.2, 18.6, 29.0, 39.4, 49.8];

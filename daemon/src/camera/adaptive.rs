@@ -10,19 +10,23 @@
 //! ones, or a command set the cursor back to the last keyframe that showed none: what led to the motion is looked at
 //! too, in order, as fast as the detector answers.
 
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use vedette_analysis::Scene;
 use vedette_analysis::gate::{
-    Attention, AttentionConfig, Decode, Hold, Kind, Label, Mode, PacketSizes, PictureGate, Sight,
-    SizesVerdict, Verdict,
+    Attention, AttentionConfig, Decode, Kind, Label, Mode, PacketSizes, PictureGate, Sight, SizesVerdict,
+    Verdict,
 };
 use vedette_core::{BBox, Frame, Moment, Pts};
 use vedette_ingest::ring::Entry;
 use vedette_ingest::{Packet, Skip};
 
 use super::cursor::{Cursor, Step};
+use super::gate_stream::Standing;
+use super::gop::Gop;
 use crate::config;
 use crate::counters::CameraCounters;
 use crate::pacer::Pacer;
@@ -37,8 +41,6 @@ const PICTURES_APART: Duration = Duration::from_millis(350);
 const PARKED_AGAIN: Duration = Duration::from_secs(10);
 /// ... and so often where nothing did: what was never there must go some time.
 const PARKED_ANYWAY: Duration = Duration::from_secs(60);
-/// Distances of keyframes that are remembered.
-const GOPS: usize = 4;
 
 /// What a picture is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,30 +56,6 @@ pub(crate) enum Use {
     },
 }
 
-/// How far apart keyframes are.
-#[derive(Debug, Default)]
-struct Gop {
-    last: Option<Pts>,
-    distances: Vec<Duration>,
-}
-
-impl Gop {
-    fn keyframe(&mut self, at: Pts) {
-        if let Some(last) = self.last.replace(at) {
-            if self.distances.len() >= GOPS {
-                self.distances.remove(0);
-            }
-            self.distances.push(at.since(last));
-        }
-    }
-
-    /// The longest lately, the one that has not ended yet included.
-    fn longest(&self, now: Pts) -> Option<Duration> {
-        let longest = self.distances.iter().max()?;
-        Some(self.last.map_or(*longest, |last| now.since(last).max(*longest)))
-    }
-}
-
 /// See the module.
 pub(crate) struct Adaptive {
     attention: Attention,
@@ -88,6 +66,8 @@ pub(crate) struct Adaptive {
     /// Compares pictures in watch.
     pictures: PictureGate,
     gop: Gop,
+    /// How the stream is that shows motion where this one does not; none where there is no such stream.
+    beside: Option<Standing>,
     fps: f32,
     /// Which pictures are analysed, and which packets that no other needs are decoded for it.
     due: Pacer,
@@ -126,6 +106,7 @@ impl Adaptive {
             keyframes: PictureGate::new(masks.clone()),
             pictures: PictureGate::new(masks),
             gop: Gop::default(),
+            beside: None,
             fps: config.fps,
             due: Pacer::new(config.fps),
             needed: Pacer::new(config.fps),
@@ -151,7 +132,7 @@ impl Adaptive {
         self.sizes.interrupt();
         self.keyframes.interrupt();
         self.pictures.interrupt();
-        self.gop.last = None;
+        self.gop.interrupt();
         (self.still, self.sampled, self.last_stream_pts, self.owed) = (None, None, None, false);
         self.attention.motion(now);
     }
@@ -186,11 +167,32 @@ impl Adaptive {
         self.update();
     }
 
+    /// How the camera's other stream is, and whether something `moved` in it since this was told last.
+    pub(crate) fn beside(&mut self, standing: Standing, moved: bool) {
+        if moved {
+            log::debug!("{:.2} s: motion in the gate's stream", self.cursor.head().secs_f64());
+            self.attention.motion(self.cursor.head());
+        }
+        self.beside = Some(standing);
+        self.update();
+    }
+
+    /// Whether another stream would let this camera rest, which by itself never does.
+    pub(crate) fn needs_beside(&self) -> bool {
+        self.attention.needs_beside()
+    }
+
+    /// Where things stand that need not be looked at.
+    pub(crate) fn parked(&self) -> &[BBox] {
+        &self.parked
+    }
+
     fn update(&mut self) {
         let sight = Sight {
             sizes: self.sizes.verdict() == SizesVerdict::Useful,
             gop: self.gop.longest(self.cursor.head()),
             taught: self.keyframes.is_taught(),
+            beside: self.beside == Some(Standing::Sees),
         };
         let before = self.state();
         if !self.attention.update(self.cursor.head(), sight) {
@@ -327,7 +329,7 @@ impl Adaptive {
     /// Tells the packet-size gate what pictures showed; the first GOP is not counted, in which encoders still look for
     /// their rate.
     fn label(&mut self, label: Label) {
-        self.sizes.label(if self.gop.distances.is_empty() { Label::Unsure } else { label });
+        self.sizes.label(if self.gop.is_known() { label } else { Label::Unsure });
     }
 
     fn compare_keyframe(&mut self, frame: &Frame) -> (Verdict, bool) {
@@ -388,40 +390,5 @@ impl Adaptive {
     /// What the decoder does.
     pub(crate) fn state(&self) -> Decode {
         self.attention.state()
-    }
-
-    /// How this camera is seen to move while it is quiet, or why it never is, with what to change in the camera.
-    pub(crate) fn gate(&self) -> String {
-        let gop = self.gop.longest(self.cursor.head()).unwrap_or_default().as_secs_f64();
-        let useful = self.sizes.verdict() == SizesVerdict::Useful;
-        match self.attention.hold() {
-            Some(Hold::Mode) => "off: mode is always".to_owned(),
-            Some(Hold::Learning) => "learning what this camera's noise looks like".to_owned(),
-            Some(Hold::Blind) => {
-                format!(
-                    "none: keyframes are {gop:.1} s apart and packet sizes do not tell motion{}; {}",
-                    self.so_far(),
-                    "set a keyframe every 1 to 2 s, or variable bit rate, in the camera"
-                )
-            }
-            Some(Hold::Rules) => format!(
-                "held in watch: a rule needs what may happen between two keyframes, and packet sizes do not tell \
-                 motion{}; set variable bit rate in the camera, or mode = \"force\"",
-                self.so_far()
-            ),
-            None if useful => format!(
-                "packet sizes ({:.0} % of the packets of motion are large) and keyframes every {gop:.1} s",
-                100.0 * self.sizes.caught()
-            ),
-            None => format!(
-                "keyframes every {gop:.1} s; packet sizes do not tell motion{}: what begins and ends between two \
-                 keyframes is missed",
-                self.so_far()
-            ),
-        }
-    }
-
-    fn so_far(&self) -> &'static str {
-        if self.sizes.verdict() == SizesVerdict::Learning { " yet" } else { "" }
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn run_once(camera: &mut Camera) -> Ending {
 
 /// `Ok` when asked to stop.
 fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &mut u64) -> Result<(), Fault> {
+    let gate_news = camera.gate_view.as_ref().map_or_else(never, |view| view.news().clone());
     loop {
         select! {
             recv(receiver.items()) -> item => match item {
@@ -98,6 +99,7 @@ fn follow(camera: &mut Camera, receiver: &Receiver, link: &mut Link, dropped: &m
             },
             recv(link.frames) -> frame => if let Ok(frame) = frame { on_frame(camera, link, frame) },
             recv(camera.analyst.replies()) -> reply => if let Ok(reply) = reply { camera.on_reply(reply) },
+            recv(gate_news) -> _ => camera.look_beside(),
             recv(camera.stop) -> _ => return Ok(()),
             recv(camera.ticks) -> _ => {
                 camera.tick();
@@ -155,6 +157,9 @@ fn on_packet(camera: &mut Camera, link: &mut Link, packet: &Packet) {
     link.watchdog.packet(now, packet.keyframe);
     let moment = camera.analyst.place(packet, camera.deps.wall_ok.load(Relaxed));
     camera.recorder.packet(packet, moment);
+    if let Some(view) = camera.gate_view.as_ref().filter(|_| packet.keyframe) {
+        view.shape(packet.stream.aspect());
+    }
     camera.adaptive.receive(packet, moment);
     if link.decoder.is_none() && !packet.keyframe {
         camera.counters.dropped_waiting.one();

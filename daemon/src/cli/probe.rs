@@ -149,7 +149,7 @@ fn gate(probe: &Probe) -> &'static str {
         (_, true) => "keyframes are compared; what begins and ends between two of them is missed",
         (None, false) => "not known: no motion can be told apart yet",
         (Some(true), false) => {
-            "never: neither packet sizes nor keyframes tell motion, all of it will be decoded"
+            "never: neither packet sizes nor keyframes tell motion, all of it will be decoded unless `gate_url` is given"
         }
     }
 }

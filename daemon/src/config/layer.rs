@@ -90,6 +90,10 @@ impl Layer {
             Err(e) if found.is_empty() => found.push(layer.syntax_error(e.message(), e.span())),
             Err(_) => {}
         }
+        if !found.is_empty() && layer.holds_secrets() && matches!(layer.secret_mask(), Mask::All) {
+            // What is a key and what a part of a password of several lines, nobody knows: only the syntax is told.
+            (layer.table, layer.places) = (toml::Table::new(), BTreeMap::new());
+        }
         (layer, found)
     }
 
@@ -107,8 +111,7 @@ impl Layer {
 
     fn syntax_error(&self, message: &str, span: Option<Range<usize>>) -> Diagnostic {
         // Where the syntax is broken, nobody knows which line belongs to a password.
-        let secret = self.origin == Origin::Secrets || holds_secret(&self.text);
-        let mask = if secret { self.secret_mask() } else { Mask::Urls };
+        let mask = if self.holds_secrets() { self.secret_mask() } else { Mask::Urls };
         let end = self.text.trim_end().len();
         let span = span.map_or(end..end, |s| s.start.min(end)..s.end);
         Diagnostic::error(&self.file, message.trim()).at(&self.text, &span, mask)
@@ -145,6 +148,10 @@ impl Layer {
             secret(p) && (line(place.key.start)..=line(place.value.end)).contains(&from_line)
         });
         if self.origin == Origin::Secrets || secret(path) || nearby { self.secret_mask() } else { Mask::Urls }
+    }
+
+    fn holds_secrets(&self) -> bool {
+        self.origin == Origin::Secrets || holds_secret(&self.text)
     }
 
     fn secret_mask(&self) -> Mask {

@@ -173,6 +173,10 @@ pub(super) struct RawCamera {
     /// The camera's stream of high resolution: pictures and clips are of this one, with the same login. Received only
     /// where evidence is on, and decoded only for a picture. Default: evidence is of `url`.
     pub(super) main_url: Option<String>,
+    /// A small stream of the camera with a keyframe every 1 to 2 s, with the same login. Received only while `url` cannot
+    /// show by itself that something moves (constant bit rate and keyframes more than 2 s apart): about one picture a
+    /// second of it is decoded, and compared with the one before. Default: such a camera does not rest.
+    pub(super) gate_url: Option<String>,
     /// User name. Its place is `vedette.secrets`.
     pub(super) user: Option<String>,
     /// Password. Its place is `vedette.secrets`.
@@ -208,6 +212,8 @@ pub(super) struct RawCamera {
     /// The same on the picture of `main_url`, needed with `mask` and `main_url`. Write the same polygons where both
     /// streams show the same; evidence is withheld where those are of another shape.
     pub(super) main_mask: BTreeMap<String, Vec<Point>>,
+    /// The same on the picture of `gate_url`, needed with `mask` and `gate_url`.
+    pub(super) gate_mask: BTreeMap<String, Vec<Point>>,
     /// Polygons that rules name: three or more `[x, y]`, 0..1 of the picture, y down.
     pub(super) zone: BTreeMap<String, Vec<Point>>,
     /// Lines that rules name: two or more `[x, y]`. Direction `in` is from the left to the right of someone who
@@ -224,6 +230,7 @@ impl Default for RawCamera {
         Self {
             url: None,
             main_url: None,
+            gate_url: None,
             user: None,
             password: None,
             transport: Transport::Auto,
@@ -239,6 +246,7 @@ impl Default for RawCamera {
             loop_filter: LoopFilter::Skip,
             mask: BTreeMap::new(),
             main_mask: BTreeMap::new(),
+            gate_mask: BTreeMap::new(),
             zone: BTreeMap::new(),
             line: BTreeMap::new(),
             rule: BTreeMap::new(),

@@ -303,6 +303,13 @@ proptest! {
 }
 
 #[test]
+fn where_quotes_of_a_password_do_not_match_nothing_of_it_is_taken_for_a_key() {
+    let text = "password = \"\"\"\npassword = \"\"\"\nhunter2password = \"\"\"\n";
+    let wrong = from_text("a.toml", text, &Options::default()).unwrap_err().to_string();
+    assert!(wrong.starts_with("a.toml:") && !wrong.contains("hunter2"), "{wrong}");
+}
+
+#[test]
 fn a_fault_at_the_end_of_a_line_of_windows_is_told_and_not_a_panic() {
     let wrong = from_text("a.toml", "[camera.a]\r\nurl = \"rtsp://h/a\r\nfps = 5\r\n", &Options::default());
     assert!(wrong.unwrap_err().to_string().starts_with("a.toml:2:"));

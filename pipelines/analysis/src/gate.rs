@@ -8,6 +8,6 @@ mod attention;
 mod picture;
 mod sizes;
 
-pub use attention::{Attention, AttentionConfig, Decode, Hold, Mode, Sight};
+pub use attention::{Attention, AttentionConfig, Decode, Hold, Mode, Sight, is_short_gop};
 pub use picture::{Look, PictureGate, Verdict};
 pub use sizes::{Kind, Label, PacketSizes, SizesVerdict};

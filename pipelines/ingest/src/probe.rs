@@ -262,7 +262,11 @@ fn advice(probe: &Probe) -> Vec<String> {
             say("choose H.264 if the camera has it: MJPEG costs the network ten times as much".to_owned());
         }
         Some(gop) if gop > GOOD_GOP => {
-            say(format!("set the keyframe interval (GOP) to 1-2 s: it is {gop:.1} s"));
+            let instead = match measured.constant_bit_rate {
+                Some(false) => "",
+                _ => ", or give a small stream of the camera with such an interval as `gate_url`",
+            };
+            say(format!("set the keyframe interval (GOP) to 1-2 s: it is {gop:.1} s{instead}"));
         }
         None => say("set the keyframe interval (GOP) to 1-2 s: no two keyframes came".to_owned()),
         Some(_) => {}
@@ -367,7 +371,7 @@ mod tests {
             advice: Vec::new(),
         };
         let all = advice(&probe).join("\n");
-        for word in ["substream", "8.0 s", "VBR", "B-frames", "NTP", "digest"] {
+        for word in ["substream", "8.0 s", "`gate_url`", "VBR", "B-frames", "NTP", "digest"] {
             assert!(all.contains(word), "{word} in {all}");
         }
         probe.measured = measure(&samples(|n| 800 + n * 20), None);

@@ -1,6 +1,7 @@
 //! One camera: URL, rates, shapes and rules, and that rules name shapes that there are.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,11 +18,11 @@ use super::url::{self, CleanUrl};
 use super::{Check, evidence};
 
 const SCHEMES: [&str; 2] = ["rtsp", "rtsps"];
-const FPS: std::ops::RangeInclusive<f32> = 0.2..=30.0;
+const FPS: RangeInclusive<f32> = 0.2..=30.0;
 /// Seconds.
-const QUIET_AFTER: std::ops::RangeInclusive<f64> = 1.0..=3600.0;
+const QUIET_AFTER: RangeInclusive<f64> = 1.0..=3600.0;
 /// Seconds: a camera's ring holds ten.
-const CATCH_UP_MAX: std::ops::RangeInclusive<f64> = 1.0..=10.0;
+const CATCH_UP_MAX: RangeInclusive<f64> = 1.0..=10.0;
 
 /// Checks a camera; `None` where none could be made of it.
 pub(super) fn build(
@@ -30,19 +31,22 @@ pub(super) fn build(
     raw: RawCamera,
     (every, folder): (&CameraEvidence, &Path),
 ) -> Option<Camera> {
-    let RawCamera { url, main_url, user, password, transport, fps, pipeline, .. } = raw;
-    let RawCamera { ca, pin, tls, mask, main_mask, zone, line, rule, evidence, .. } = raw;
+    let RawCamera { url, main_url, gate_url, user, password, transport, fps, pipeline, .. } = raw;
+    let RawCamera { ca, pin, tls, mask, main_mask, gate_mask, zone, line, rule, evidence, .. } = raw;
     let RawCamera { mode, quiet_after, catch_up_max, decoder, loop_filter, .. } = raw;
     let name = check.name(&["camera", id], Name::unreserved);
-    if !FPS.contains(&fps) {
-        check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
-    }
-    within(check, &["camera", id, "quiet_after"], quiet_after, QUIET_AFTER);
-    within(check, &["camera", id, "catch_up_max"], catch_up_max, CATCH_UP_MAX);
+    ranges(
+        check,
+        id,
+        fps,
+        [("quiet_after", quiet_after, QUIET_AFTER), ("catch_up_max", catch_up_max, CATCH_UP_MAX)],
+    );
     twice(check, id);
     let masks = shapes(check, id, "mask", mask, Polygon::new);
     let main_masks = shapes(check, id, "main_mask", main_mask, Polygon::new);
-    let main_url = main_stream(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
+    let main_url = MAIN.check(check, id, main_url, !masks.is_empty(), !main_masks.is_empty());
+    let gate_masks = shapes(check, id, "gate_mask", gate_mask, Polygon::new);
+    let gate_url = GATE.check(check, id, gate_url, !masks.is_empty(), !gate_masks.is_empty());
     let zones = shapes(check, id, "zone", zone, Polygon::new);
     let lines = shapes(check, id, "line", line, Polyline::new);
     let rules = rules(check, id, rule);
@@ -51,18 +55,16 @@ pub(super) fn build(
         check.missing(&["camera", id, "url"], "give its stream, such as `rtsp://10.0.0.17/stream2`");
         return None;
     };
-    let keys = ["camera", id, "url"];
-    let clean = stream(check, &keys, &url)?;
-    if clean.user.is_some() || clean.password.is_some() {
-        check.warning(&keys, url::login_remedy("camera", id));
-    }
-    let secure =
-        is_secure(check, id, transport, &[("url", Some(&clean.url)), ("main_url", main_url.as_ref())]);
+    let clean = stream(check, id, &url)?;
+    let is_secure = |url: &Option<String>| url.as_deref().is_some_and(|url| url.starts_with("rtsps:"));
+    let secure = [clean.scheme == "rtsps", is_secure(&main_url), is_secure(&gate_url)];
+    let secure = encrypted(check, id, transport, secure);
     let trust = trust(check, id, secure, (ca.map(|file| folder.join(file)), pin, tls));
     Some(Camera {
         id: name?,
         url: clean.url,
         main_url,
+        gate_url,
         user: user.or(clean.user),
         password: password.map(Secret::new).or(clean.password),
         transport,
@@ -76,6 +78,7 @@ pub(super) fn build(
         loop_filter,
         masks,
         main_masks,
+        gate_masks,
         zones,
         lines,
         rules,
@@ -83,80 +86,105 @@ pub(super) fn build(
     })
 }
 
+/// Numbers and spans that have bounds.
+fn ranges(check: &mut Check<'_>, id: &str, fps: f32, spans: [(&str, Span, RangeInclusive<f64>); 2]) {
+    if !FPS.contains(&fps) {
+        check.value_error(&["camera", id, "fps"], format!("{fps} is not within 0.2 to 30"));
+    }
+    for (key, span, range) in spans {
+        let seconds = span.0.as_secs_f64();
+        if !range.contains(&seconds) {
+            let (from, to) = (range.start(), range.end());
+            check.value_error(&["camera", id, key], format!("{seconds} s is not within {from} to {to} s"));
+        }
+    }
+}
+
+/// Rules that can be built, by name.
 fn rules(check: &mut Check<'_>, id: &str, tables: BTreeMap<String, RuleTable>) -> BTreeMap<Name, RuleSetup> {
-    let built = tables.into_iter().filter_map(|(name, table)| {
-        let checked = check.name(&["camera", id, "rule", &name], Name::unreserved);
-        checked.zip(rule(check, id, &name, table))
+    let built = tables.into_iter().filter_map(|(rule, table)| {
+        let name = check.name(&["camera", id, "rule", &rule], Name::unreserved);
+        let built = self::rule(check, id, &rule, table);
+        name.zip(built)
     });
     built.collect()
 }
 
-fn within(check: &mut Check<'_>, keys: &[&str], span: Span, range: std::ops::RangeInclusive<f64>) {
-    let seconds = span.0.as_secs_f64();
-    if !range.contains(&seconds) {
-        let (from, to) = range.into_inner();
-        check.value_error(keys, format!("{seconds} s is not within {from} to {to} s"));
-    }
-}
-
-/// Whether one of the streams is asked for over TLS; a word where its pictures are none the less not encrypted.
-fn is_secure(
-    check: &mut Check<'_>,
-    id: &str,
-    transport: Transport,
-    streams: &[(&str, Option<&String>)],
-) -> bool {
-    let secure = streams.iter().find(|(_, url)| url.is_some_and(|url| url.starts_with("rtsps:")));
-    if let Some((key, _)) = secure.filter(|_| transport == Transport::Udp) {
+/// Whether one of the streams `url`, `main_url`, `gate_url` is `rtsps`, which UDP does not serve.
+fn encrypted(check: &mut Check<'_>, id: &str, transport: Transport, secure: [bool; 3]) -> bool {
+    let key = ["url", "main_url", "gate_url"].into_iter().zip(secure).find(|(_, secure)| *secure);
+    if let Some((key, _)) = key.filter(|_| transport == Transport::Udp) {
         let message =
             format!("`camera.{id}`: over UDP pictures are not encrypted, though `{key}` says rtsps");
         check.warning(&["camera", id, "transport"], message);
     }
-    secure.is_some()
+    key.is_some()
 }
 
-/// The stream of evidence: masked where the analysed one is.
-fn main_stream(
-    check: &mut Check<'_>,
-    id: &str,
-    main_url: Option<String>,
-    masked: bool,
-    main_masked: bool,
-) -> Option<String> {
-    let keys = ["camera", id, "main_url"];
-    let Some(main_url) = main_url else {
-        if main_masked {
-            let message = format!("`camera.{id}.main_mask` masks nothing: the camera has no `main_url`");
-            check.key_error(&["camera", id, "main_mask"], message);
+/// A stream of a camera beside the one that is analysed.
+struct Beside {
+    url: &'static str,
+    mask: &'static str,
+    what: &'static str,
+}
+
+/// The stream of evidence.
+const MAIN: Beside = Beside { url: "main_url", mask: "main_mask", what: "main stream" };
+/// The stream that shows whether something moves.
+const GATE: Beside = Beside { url: "gate_url", mask: "gate_mask", what: "gate's stream" };
+
+impl Beside {
+    /// Masked where the analysed one is.
+    fn check(
+        &self,
+        check: &mut Check<'_>,
+        id: &str,
+        given: Option<String>,
+        masked: bool,
+        own_masks: bool,
+    ) -> Option<String> {
+        let Self { url, mask, what } = self;
+        let keys = ["camera", id, *url];
+        let Some(given) = given else {
+            if own_masks {
+                let message = format!("`camera.{id}.{mask}` masks nothing: the camera has no `{url}`");
+                check.key_error(&["camera", id, *mask], message);
+            }
+            return None;
+        };
+        if masked && !own_masks && !check.was_reported(&["camera", id, *mask]) {
+            let message = format!(
+                "`camera.{id}` has masks, but none for its {what}: draw them below `[camera.{id}.{mask}]` (the same \
+                 polygons where both streams show the same)"
+            );
+            check.key_error(&keys, message);
         }
-        return None;
-    };
-    if masked && !main_masked && !check.was_reported(&["camera", id, "main_mask"]) {
-        let message = format!(
-            "`camera.{id}` has masks, but none for its main stream: draw them below `[camera.{id}.main_mask]` (the same \
-             polygons where both streams show the same)"
-        );
-        check.key_error(&keys, message);
+        let clean = url::parse(&given, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
+        if clean.user.is_some() || clean.password.is_some() {
+            let message = format!(
+                "holds a login, which is not used: the {what} has the login of `url`, whose place is `vedette.secrets`"
+            );
+            check.value_error(&keys, message);
+        }
+        Some(clean.url)
     }
-    let clean = url::parse(&main_url, &SCHEMES).map_err(|message| check.value_error(&keys, message)).ok()?;
-    if clean.user.is_some() || clean.password.is_some() {
-        let message = "holds a login, which is not used: the main stream has the login of `url`, whose place is \
-                       `vedette.secrets`";
-        check.value_error(&keys, message);
-    }
-    Some(clean.url)
 }
 
 /// The address of a stream: of a camera on the network, or of one on this machine.
-fn stream(check: &mut Check<'_>, keys: &[&str], url: &str) -> Option<CleanUrl> {
+fn stream(check: &mut Check<'_>, id: &str, url: &str) -> Option<CleanUrl> {
+    let keys = ["camera", id, "url"];
     let Some(local) = Local::of(url) else {
         let schemes: Vec<&str> = SCHEMES.into_iter().chain(Local::schemes()).collect();
-        return url::parse(url, &schemes).map_err(|message| check.value_error(keys, message)).ok();
+        let clean = url::parse(url, &schemes).map_err(|message| check.value_error(&keys, message)).ok()?;
+        if clean.user.is_some() || clean.password.is_some() {
+            check.warning(&keys, url::login_remedy("camera", id));
+        }
+        return Some(clean);
     };
-    let local = local.map_err(|message| check.value_error(keys, message)).ok()?;
+    let local = local.map_err(|message| check.value_error(&keys, message)).ok()?;
     // No error: it may be there by the time it is opened, and one camera never keeps the others from starting.
     if let Err(fault) = local.look() {
-        check.warning(keys, format!("{}; {}", fault.message, fault.remedy));
+        check.warning(&keys, format!("{}; {}", fault.message, fault.remedy));
     }
     Some(CleanUrl::without_login(url, local.scheme()))
 }

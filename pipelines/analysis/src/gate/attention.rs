@@ -13,6 +13,11 @@ const GOP_MAX: Duration = Duration::from_secs(2);
 /// Cameras round their GOP, and a dropped frame lengthens it.
 const GOP_SLACK: Duration = Duration::from_millis(300);
 
+/// Whether keyframes so far apart are a gate by themselves.
+pub fn is_short_gop(gop: Duration) -> bool {
+    gop <= GOP_MAX + GOP_SLACK
+}
+
 /// Whether a camera may rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -58,9 +63,10 @@ pub enum Hold {
     Mode,
     /// The distance of keyframes, or the picture's noise, is not known yet.
     Learning,
-    /// Packet sizes say nothing and keyframes are too far apart.
+    /// Packet sizes say nothing, keyframes are too far apart, and no other stream is looked at.
     Blind,
-    /// Only keyframes show motion, and a rule must not miss what happens between two of them.
+    /// Only keyframes, or another stream's pictures, show motion, and a rule must not miss what happens
+    /// between two of them.
     Rules,
 }
 
@@ -84,6 +90,8 @@ pub struct Sight {
     pub gop: Option<Duration>,
     /// The picture gate knows the picture's noise.
     pub taught: bool,
+    /// Pictures of another stream of the camera are compared, about one a second.
+    pub beside: bool,
 }
 
 /// See the module.
@@ -97,13 +105,22 @@ pub struct Attention {
     awake_until: Pts,
     moving: bool,
     hold: Option<Hold>,
+    needs_beside: bool,
 }
 
 impl Attention {
     /// Begins in `watch`, as though something had just moved.
     pub fn new(config: AttentionConfig, now: Pts) -> Self {
         let hold = (config.mode == Mode::Always).then_some(Hold::Mode);
-        Self { config, state: Decode::Watch, motion: now, awake_until: now, moving: false, hold }
+        Self {
+            config,
+            state: Decode::Watch,
+            motion: now,
+            awake_until: now,
+            moving: false,
+            hold,
+            needs_beside: false,
+        }
     }
 
     /// Something moved at `at`; also the stream having begun anew. Earlier than known changes nothing.
@@ -127,6 +144,8 @@ impl Attention {
     /// The state at `now`; true when it is another one than before.
     pub fn update(&mut self, now: Pts, sight: Sight) -> bool {
         self.hold = self.hold_of(sight);
+        let blind = !sight.sizes && sight.gop.is_some_and(|gop| !is_short_gop(gop));
+        self.needs_beside = blind && self.config.mode == Mode::Adaptive && !self.config.brief_rules;
         let resting = now.since(self.motion) >= self.config.quiet_after && now >= self.awake_until;
         let next = match (self.moving, self.hold, resting) {
             (true, ..) => Decode::Busy,
@@ -144,7 +163,7 @@ impl Attention {
             Mode::Always => Some(Hold::Mode),
             Mode::Force => None,
             Mode::Adaptive if sight.sizes => None,
-            Mode::Adaptive if gop > GOP_MAX + GOP_SLACK => Some(Hold::Blind),
+            Mode::Adaptive if !is_short_gop(gop) && !sight.beside => Some(Hold::Blind),
             Mode::Adaptive => self.config.brief_rules.then_some(Hold::Rules),
         }
     }
@@ -152,6 +171,11 @@ impl Attention {
     /// The state as of the last update.
     pub fn state(&self) -> Decode {
         self.state
+    }
+
+    /// Whether this stream alone never lets it rest, but another stream of the camera would.
+    pub fn needs_beside(&self) -> bool {
+        self.needs_beside
     }
 
     /// What keeps it out of `quiet`, whether or not something moves.
@@ -176,14 +200,15 @@ mod tests {
     }
 
     fn sight(sizes: bool, gop: f64) -> Sight {
-        Sight { sizes, gop: Some(Duration::from_secs_f64(gop)), taught: true }
+        Sight { sizes, gop: Some(Duration::from_secs_f64(gop)), taught: true, beside: false }
     }
 
     #[test]
     fn which_streams_let_a_camera_rest() {
         use Mode::{Adaptive, Always, Force};
         struct Case(Mode, bool, Sight, Option<Hold>);
-        let unknown = Sight { sizes: true, gop: None, taught: true };
+        let unknown = Sight { gop: None, ..sight(true, 1.0) };
+        let beside = Sight { beside: true, ..sight(false, 8.0) };
         let untaught = Sight { taught: false, ..sight(true, 1.0) };
         let cases = [
             Case(Adaptive, false, sight(true, 2.0), None),
@@ -192,6 +217,10 @@ mod tests {
             Case(Adaptive, false, sight(false, 4.0), Some(Hold::Blind)),
             Case(Adaptive, true, sight(false, 1.0), Some(Hold::Rules)),
             Case(Adaptive, true, sight(false, 4.0), Some(Hold::Blind)),
+            Case(Adaptive, false, beside, None),
+            Case(Adaptive, true, beside, Some(Hold::Rules)),
+            Case(Adaptive, false, Sight { taught: false, ..beside }, Some(Hold::Learning)),
+            Case(Always, false, beside, Some(Hold::Mode)),
             Case(Adaptive, false, unknown, Some(Hold::Learning)),
             Case(Force, true, untaught, Some(Hold::Learning)),
             Case(Force, true, sight(false, 8.0), None),
@@ -203,6 +232,12 @@ mod tests {
             attention.update(at(60.0), sight);
             let expected = if hold.is_none() { Decode::Quiet } else { Decode::Watch };
             assert_eq!((attention.state(), attention.hold()), (expected, hold), "{mode:?} {brief} {sight:?}");
+            let blind = !sight.sizes && sight.gop.is_some_and(|gop| gop.as_secs() >= 3);
+            assert_eq!(
+                attention.needs_beside(),
+                blind && mode == Adaptive && !brief,
+                "{mode:?} {brief} {sight:?}"
+            );
         }
     }
 
@@ -250,7 +285,7 @@ mod tests {
                     }
                     _ => {}
                 }
-                let sight = Sight { sizes: flag, gop: Some(Duration::from_millis(gop)), taught: true };
+                let sight = Sight { sizes: flag, gop: Some(Duration::from_millis(gop)), taught: true, beside: false };
                 let before = attention.state();
                 let changed = attention.update(now, sight);
                 let state = attention.state();
